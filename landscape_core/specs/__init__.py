@@ -1,0 +1,43 @@
+"""What can be asked and what comes back. Imports nothing of ours and never torch: the web process lives on this room."""
+
+from .analyses import RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SurfaceSpec
+from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text, suggestion, unit_of
+from .registry import ANALYSES, Analysis, analysis
+from .result import Array, Progress, Result, pack, unpack
+from .runs import CheckpointRecord, Reference, RunRecord
+from .tasks import ARCHITECTURES, DATA, TASKS, TaskSpec, task_fields, task_spec
+from .training import TrainingSpec, training_spec
+
+__all__ = [
+    "ANALYSES",
+    "ARCHITECTURES",
+    "DATA",
+    "RANDOM_DIRECTIONS",
+    "TASKS",
+    "Analysis",
+    "AnalysisSpec",
+    "Array",
+    "CalibrationSpec",
+    "CheckpointRecord",
+    "InputError",
+    "Progress",
+    "Reference",
+    "Result",
+    "RunRecord",
+    "Spec",
+    "SurfaceSpec",
+    "TaskSpec",
+    "TrainingSpec",
+    "analysis",
+    "bounds_of",
+    "choices_of",
+    "is_local",
+    "pack",
+    "parse_text",
+    "suggestion",
+    "task_fields",
+    "task_spec",
+    "training_spec",
+    "unit_of",
+    "unpack",
+]

@@ -1,0 +1,51 @@
+"""Every analysis under one name, which is its page, its command and part of its cache key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .analyses import AnalysisSpec, CalibrationSpec, SurfaceSpec
+from .base import InputError, suggestion
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis: `runner` is `module:function`, imported only where it runs, so that this file stays free of torch."""
+
+    name: str
+    title: str
+    question: str
+    spec: type[AnalysisSpec]
+    runner: str
+    version: int = 1  # raise it when the same Spec gives other numbers: old results are then computed afresh
+    listed: bool = True  # shown to people; an analysis that only serves others is not
+
+
+ANALYSES: dict[str, Analysis] = {
+    item.name: item
+    for item in (
+        Analysis(
+            "surface",
+            "Loss surface",
+            "What does the loss look like around and between these weights?",
+            SurfaceSpec,
+            "landscape_core.analyses.surface:run",
+        ),
+        Analysis(
+            "calibration",
+            "Calibration",
+            "How long does one evaluation take here?",
+            CalibrationSpec,
+            "landscape_core.analyses.calibration:run",
+            listed=False,
+        ),
+    )
+}
+
+
+def analysis(name: str) -> Analysis:
+    """The analysis of this name. Raises InputError that lists the known ones."""
+    if name not in ANALYSES:
+        known = [item.name for item in ANALYSES.values() if item.listed]
+        raise InputError(f"unknown analysis '{name}'{suggestion(name, known)}")
+    return ANALYSES[name]
