@@ -32,7 +32,7 @@ class AnalysisSpec(Spec):
         """Other checkpoints and runs that the Spec names: their fingerprints belong to the key."""
         return ()
 
-    def work(self, parameters: int) -> dict[str, float]:
+    def work(self) -> dict[str, float]:
         """Expected passes over the sample, by kind: `forwards`, `gradients`, `products`. Basis of the cost estimate."""
         return {}
 
@@ -40,7 +40,7 @@ class AnalysisSpec(Spec):
 class CalibrationSpec(AnalysisSpec):
     """Time one forward pass, one gradient and one Hessian-vector product: what every cost estimate rests on."""
 
-    def work(self, parameters: int) -> dict[str, float]:
+    def work(self) -> dict[str, float]:
         return {"forwards": 4, "gradients": 2, "products": 1}
 
 
@@ -115,13 +115,13 @@ class SurfaceSpec(AnalysisSpec):
         if isinstance(self.extent, (int, float)):
             return ((-self.extent, self.extent),) * self.dimensions
         if isinstance(self.extent[0], tuple):
-            return self.extent[: self.dimensions]  # type: ignore[return-value]
-        return (self.extent,) * self.dimensions  # type: ignore[return-value]
+            return self.extent[: self.dimensions]
+        return (self.extent,) * self.dimensions
 
     def references(self) -> tuple[str, ...]:
         return self.through + ((self.trajectory,) if self.trajectory else ())
 
-    def work(self, parameters: int) -> dict[str, float]:
+    def work(self) -> dict[str, float]:
         cells = float(np.prod(self.shape)) * self.repeats * (2 if self.test else 1)
         passes = 2.0 if self.batchnorm == "batch" else 1.0
         arrows = self.flow**2 if self.dimensions == 2 else 0
