@@ -1,0 +1,216 @@
+"""The loss over a fixed sample as a function of one flat parameter vector."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..specs import InputError
+from .batches import Batch, as_batches
+from .curvature import HessianOperator
+from .network import BatchNorm, Network
+from .slice import Slice
+from .space import ParameterSpace
+from .sweep import Sweep
+
+Split = Literal["train", "test"]
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Objective:
+    """L(theta) = sum_b n_b loss(f_theta(x_b), y_b) / sum_b n_b over given batches, for any `nn.Module` and any data.
+
+    Args:
+        model: any module; a private copy is taken, so the caller's model, its mode, gradients and buffers stay untouched.
+        loss: `loss(outputs, targets) -> scalar`.
+        batches: a list of `(inputs, targets)` pairs of any sizes, or one such pair. Inputs may be tensors, tuples or dicts.
+        reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches).
+        test_batches: samples of the "test" split, in the same form.
+        batchnorm: "stored" uses the statistics in the model; "batch" those of each given batch at each theta, as in training.
+        dtype, device: arithmetic; the model's own by default. float32 or float64.
+
+    Deterministic: dropout is off and nothing is shuffled. NaN and infinity are values. Only trainable parameters enter theta,
+    in the order of `named_parameters()`, matched by name. Raises InputError for a model or batches that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        batches: Any,
+        *,
+        reduction: Literal["mean", "sum"] = "mean",
+        test_batches: Any = None,
+        batchnorm: BatchNorm = "stored",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        if reduction not in ("mean", "sum"):
+            raise InputError(f"reduction must be 'mean' or 'sum' (got {reduction!r})")
+        if batchnorm not in ("stored", "batch"):
+            raise InputError(f"batchnorm must be 'stored' or 'batch' (got {batchnorm!r})")
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        self.dtype = dtype or (torch.float32 if first is None else first.dtype)
+        self.device = torch.device(device or ("cpu" if first is None else first.device))
+        if self.dtype not in (torch.float32, torch.float64):
+            raise InputError(f"dtype must be float32 or float64 (got {self.dtype}); pass dtype=torch.float32")
+        self.space = ParameterSpace.of(model)
+        self.reduction = reduction
+        self.batchnorm = batchnorm
+        self.loss_function = loss
+        self.counts: Counter[str] = Counter()  # passes over the sample: forwards, gradients, products
+        self._source = model
+        self.network = self.replica()
+        self._source = self.network.model
+        self.theta = self.network.buffer.clone()  # (p,) the weights given
+        self._batches: dict[str, tuple[Batch, ...]] = {"train": as_batches(batches, device=self.device, dtype=self.dtype)}
+        if test_batches is not None:
+            self._batches["test"] = as_batches(test_batches, device=self.device, dtype=self.dtype)
+        self.sweep = Sweep(self)
+
+    # -- the sample -------------------------------------------------------------------------------------------------
+
+    def batches(self, split: Split = "train") -> tuple[Batch, ...]:
+        """The batches of a split. Raises InputError if there are none."""
+        if split not in self._batches:
+            raise InputError(f"the objective has no {split} samples; give test_batches")
+        return self._batches[split]
+
+    def size(self, split: Split = "train") -> int:
+        """Number of samples of a split."""
+        return sum(b.size for b in self.batches(split))
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test samples."""
+        return "test" in self._batches
+
+    def replica(self) -> Network:
+        """One more private copy of the model, for another thread."""
+        return Network(self._source, self.space, batchnorm=self.batchnorm, dtype=self.dtype, device=self.device)
+
+    # -- values: the plain path, to which every faster one is held ----------------------------------------------------
+
+    def evaluate(self, theta: Tensor | None = None, split: Split = "train") -> dict[str, float]:
+        """Loss at theta `(p,)` (default: the weights given), and accuracy and error where the task is a classification."""
+        self.network.set(self.theta if theta is None else theta)
+        with torch.no_grad():
+            values = self.measure(self.network, self.batches(split), self.size(split))
+        self.counts["forwards"] += 1
+        return {name: float(value) for name, value in values.items()}
+
+    def loss(self, theta: Tensor | None = None, split: Split = "train") -> float:
+        """L(theta), accumulated over batches in float64."""
+        return self.evaluate(theta, split)["loss"]
+
+    def measure(self, network: Network, batches: tuple[Batch, ...], size: int) -> dict[str, Tensor]:
+        """Loss, accuracy and error of the network as it is set: 0-d float64 tensors on the device."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        hits: Tensor | None = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in batches:
+            outputs = network(batch.inputs)
+            total += self.term(outputs, batch).double()
+            right = correct(outputs, batch.targets)
+            hits = None if right is None or hits is None else hits + right.double().sum()
+        values = {"loss": total / size if self.reduction == "mean" else total}
+        if hits is not None:
+            values["accuracy"] = hits / size
+            values["error"] = 1 - values["accuracy"]
+        return values
+
+    def term(self, outputs: Any, batch: Batch) -> Tensor:
+        """What a batch adds to the sum of losses. Raises InputError if the loss is not one number."""
+        value = self.loss_function(outputs, batch.targets)
+        if value.numel() != 1:
+            raise InputError(
+                f"loss(outputs, targets) must return one number (got shape {tuple(value.shape)}); reduce it by mean or sum"
+            )
+        return value.reshape(()) * batch.size if self.reduction == "mean" else value.reshape(())
+
+    def weighted_terms(self, split: Split = "train") -> Iterator[Tensor]:
+        """Differentiable terms that sum to L at the network's present theta, one a batch: one graph lives at a time."""
+        size = self.size(split) if self.reduction == "mean" else 1
+        for batch in self.batches(split):
+            yield self.term(self.network(batch.inputs), batch) / size
+
+    def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
+        """The model's outputs on every sample of the split, concatenated."""
+        self.network.set(self.theta if theta is None else theta)
+        with torch.no_grad():
+            found = [scores(self.network(batch.inputs)) for batch in self.batches(split)]
+        self.counts["forwards"] += 1
+        return torch.cat(found)
+
+    def sample_losses(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
+        """The loss of each sample by itself `(n,)`, float64: `loss` called with one row of outputs and targets at a time."""
+        self.network.set(self.theta if theta is None else theta)
+        found = []
+        with torch.no_grad():
+            for batch in self.batches(split):
+                outputs = scores(self.network(batch.inputs))
+                if not isinstance(batch.targets, Tensor) or len(outputs) != batch.size:
+                    raise InputError("losses of single samples need one row of outputs and one target a sample")
+                rows = torch.func.vmap(lambda o, t: self.loss_function(o[None], t[None]).reshape(()))
+                found.append(rows(outputs, batch.targets).double())
+        self.counts["forwards"] += 1
+        return torch.cat(found)
+
+    # -- many points ------------------------------------------------------------------------------------------------
+
+    def slice(self, origin: Tensor, directions: Tensor) -> Slice:
+        """The loss on theta = origin + directions @ coordinates: origin `(p,)`, directions `(p, k)`. The fast path."""
+        return Slice(self, origin, directions)
+
+    def losses(self, thetas: Tensor, split: Split = "train") -> Tensor:
+        """L at each row of thetas `(n, p)`: `(n,)` float64. Points on a line or plane are faster through `slice`."""
+        values = self.sweep.run(lambda i, out: out.copy_(thetas[i]), len(thetas), split)
+        return torch.from_numpy(values["loss"])
+
+    # -- derivatives --------------------------------------------------------------------------------------------------
+
+    def gradient(self, theta: Tensor | None = None) -> Tensor:
+        """dL/dtheta `(p,)` over the whole training sample; zero for parameters that the loss does not use."""
+        self.network.set(self.theta if theta is None else theta)
+        total = torch.zeros_like(self.theta)
+        parameters = self.network.parameters
+        with torch.enable_grad():
+            for value in self.weighted_terms("train"):
+                parts = (
+                    torch.autograd.grad(value, parameters, allow_unused=True)
+                    if value.requires_grad
+                    else [None] * len(parameters)
+                )
+                total += torch.cat(
+                    [
+                        torch.zeros_like(p).view(-1) if g is None else g.reshape(-1)
+                        for g, p in zip(parts, parameters, strict=True)
+                    ]
+                )
+        self.counts["gradients"] += 1
+        return total
+
+    def hessian(self, theta: Tensor | None = None) -> HessianOperator:
+        """The Hessian at theta as a linear operator `(p, p)`."""
+        return HessianOperator(self, (self.theta if theta is None else theta).detach().to(self.theta))
+
+
+def scores(outputs: Any) -> Tensor:
+    """The tensor of class scores in a model's outputs: itself, or its `logits`."""
+    found = outputs["logits"] if isinstance(outputs, dict) and "logits" in outputs else getattr(outputs, "logits", outputs)
+    return found[0] if isinstance(found, (tuple, list)) else found
+
+
+def correct(outputs: Any, targets: Any) -> Tensor | None:
+    """Which samples the largest score gets right; None where targets are not classes."""
+    found = scores(outputs) if not isinstance(outputs, Tensor) else outputs
+    if not isinstance(found, Tensor) or not isinstance(targets, Tensor) or found.dim() < 2 or targets.is_floating_point():
+        return None
+    if found.shape[:-1] == targets.shape:
+        return found.argmax(-1) == targets
+    if found.shape[:1] + found.shape[2:] == targets.shape:
+        return found.argmax(1) == targets
+    return None
