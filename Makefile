@@ -1,0 +1,42 @@
+# make run    serve the page on http://127.0.0.1:8050 (settings: make run ARGS="--port 8060")
+# make test   every check, from a fresh clone; the browser tests need Chromium
+# make bench  the speed comparisons, printed as ratios
+# make clean  remove what the tools left behind (not the runs and results)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test bench clean .venv
+.DELETE_ON_ERROR:
+
+run: .venv/.ready
+	@$(BIN)/python app.py $(ARGS)
+
+test: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/.dev
+	$(BIN)/python benchmarks/surface.py $(ARGS)
+
+.venv: .venv/.ready
+
+# The stamp is written last and taken away first, so an environment without one is unfinished and is made afresh.
+.venv/.ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ...")'
+	@test -e $@ || rm -rf .venv
+	@rm -f $@
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.dev: .venv/.ready requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis test-results
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
