@@ -59,8 +59,8 @@ class Objective:
         if self.dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be float32 or float64 (got {self.dtype}); pass dtype=torch.float32")
         self.space = ParameterSpace.of(model)
-        self.reduction = reduction
-        self.batchnorm = batchnorm
+        self.reduction: Literal["mean", "sum"] = reduction
+        self.batchnorm: BatchNorm = batchnorm
         self.loss_function = loss
         self.counts: Counter[str] = Counter()  # passes over the sample: forwards, gradients, products
         self._source = model
@@ -88,6 +88,24 @@ class Objective:
     def has_test(self) -> bool:
         """Whether there are test samples."""
         return "test" in self._batches
+
+    def to(self, dtype: torch.dtype) -> Objective:
+        """The same loss in other arithmetic (itself, if it is that already)."""
+        if dtype == self.dtype:
+            return self
+        pairs = {split: [(b.inputs, b.targets) for b in batches] for split, batches in self._batches.items()}
+        other = Objective(
+            self._source,
+            self.loss_function,
+            pairs["train"],
+            reduction=self.reduction,
+            test_batches=pairs.get("test"),
+            batchnorm=self.batchnorm,
+            dtype=dtype,
+            device=self.device,
+        )
+        other.theta = self.theta.to(dtype)
+        return other
 
     def replica(self) -> Network:
         """One more private copy of the model, for another thread."""

@@ -1,0 +1,51 @@
+"""One measured evaluation: what every cost estimate rests on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..specs import CalibrationSpec, InputError, Progress
+from .context import Context
+
+
+def run(spec: CalibrationSpec, context: Context) -> Generator[Progress, None, dict[str, Any]]:
+    """Seconds of one forward pass on a slice, one gradient and one Hessian-vector product over the sample; sizes and bytes."""
+    objective = context.objective
+    theta = objective.theta
+    generator = torch.Generator().manual_seed(spec.seed)
+    directions = torch.randn(len(theta), 2, generator=generator).to(theta) * 1e-3
+    part = objective.slice(theta, directions)
+    points = np.array([[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)])
+    part.evaluate(points[:1])  # what is prepared once does not count
+    yield Progress(1, 4, "forward pass")
+    forward = _seconds(lambda: part.evaluate(points)) / len(points)
+    yield Progress(2, 4, "gradient")
+    gradient = _seconds(lambda: objective.gradient(theta))
+    yield Progress(3, 4, "Hessian-vector product")
+    try:
+        product = _seconds(lambda: objective.hessian(theta) @ directions[:, :1])
+    except InputError:
+        product = float("nan")
+    item = theta.element_size()
+    return {
+        "seconds_forward": forward,
+        "seconds_gradient": gradient,
+        "seconds_product": product,
+        "parameters": len(theta),
+        "sample_size": objective.size(),
+        "bytes_parameters": len(theta) * item,
+        "bytes_sample": sum(
+            t.numel() * t.element_size() for b in objective.batches() for t in (b.inputs, b.targets) if torch.is_tensor(t)
+        ),
+    }
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

@@ -1,0 +1,146 @@
+"""From a request to its Result: load the weights, build the loss, run the analysis. A generator; it knows no store."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints.runs import RunStore
+from ..checkpoints.weights import load_weights
+from ..specs import (
+    AnalysisSpec,
+    Array,
+    InputError,
+    Progress,
+    Reference,
+    Result,
+    RunRecord,
+    Spec,
+    TrainingSpec,
+    analysis,
+    task_spec,
+)
+from ..tasks.task import Task
+from ..tasks.training import train
+from .context import Context, Path
+
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "theta_norm")
+
+
+def start(
+    kind: str, source: str | None, spec: Spec, home: FilePath, partial: Mapping[str, Array] | None = None
+) -> Generator[Progress, None, Result]:
+    """Yields Progress and returns the Result of `kind` ("train", or an analysis) for a checkpoint named RUN or RUN@STEP."""
+    if isinstance(spec, TrainingSpec):
+        return (yield from _training(spec, home))
+    assert isinstance(spec, AnalysisSpec)
+    if source is None:
+        raise InputError(f"{kind} needs a checkpoint: RUN@STEP or RUN@last")
+    context = run_context(source, spec, RunStore(home), home, partial)
+    return (yield from analyse(kind, spec, context))
+
+
+def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progress, None, Result]:
+    """Run an analysis in a context, and put its arrays, its Spec and where they came from into a Result."""
+    item = analysis(kind)
+    module, function = item.runner.split(":")
+    counts, started = context.objective.counts.copy(), time.perf_counter()
+    arrays = yield from getattr(importlib.import_module(module), function)(spec, context)
+    objective = context.objective
+    provenance = {
+        "analysis_version": item.version,
+        "device": str(objective.device),
+        "dtype": str(objective.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "wall_seconds": time.perf_counter() - started,
+        "counts": {name: objective.counts[name] - counts[name] for name in ("forwards", "gradients", "products")},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **context.provenance,
+    }
+    stated = {"analysis": kind, "source": context.source, **spec.model_dump(mode="json")}
+    return Result({name: np.asarray(value) for name, value in arrays.items()}, stated, provenance)
+
+
+def run_context(
+    source: str, spec: AnalysisSpec, runs: RunStore, home: FilePath, partial: Mapping[str, Array] | None = None
+) -> Context:
+    """The context of a checkpoint of a run. Other checkpoints must have parameters of the same names and shapes."""
+    record, checkpoint = runs.resolve(source)
+    task = Task(task_spec(record.task, **record.arguments), home)
+    state = load_weights(runs.folder(record.name) / checkpoint.file, checkpoint.fingerprint)
+    objective = task.objective(
+        state,
+        split=spec.split,
+        samples=spec.samples,
+        test=bool(getattr(spec, "test", False)),
+        batchnorm=spec.batchnorm,
+        dtype=getattr(torch, spec.dtype or record.dtype),
+        device=device(spec.device),
+    )
+
+    def weights(name: str) -> Tensor:
+        other, item = runs.resolve(name)
+        return _theta(other, item.file, item.fingerprint)
+
+    def path(name: str) -> Path:
+        other = runs.read(Reference.parse(name).run)
+        thetas = [_theta(other, item.file, item.fingerprint) for item in other.checkpoints]
+        return Path(tuple(item.step for item in other.checkpoints), torch.stack(thetas))
+
+    def _theta(other: RunRecord, file: str, fingerprint: str) -> Tensor:
+        found = load_weights(runs.folder(other.name) / file, fingerprint)
+        try:
+            return objective.space.flatten(found).to(objective.theta)
+        except InputError as error:
+            raise InputError(f"run '{other.name}' is not of the same network as '{record.name}': {error}") from None
+
+    return Context(
+        objective,
+        source=f"{record.name}@{checkpoint.step}",
+        own_path=lambda: path(record.name),
+        weights=weights,
+        paths=path,
+        partial=partial or {},
+        provenance={
+            "fingerprint": checkpoint.fingerprint,
+            "data": record.data,
+            "task": record.task,
+            "arguments": record.arguments,
+        },
+    )
+
+
+def device(name: str) -> torch.device:
+    """The device that a Spec names; auto takes LANDSCAPE_DEVICE, else a GPU, else the CPU. Raises InputError if absent."""
+    if name == "auto":
+        name = os.environ.get("LANDSCAPE_DEVICE", "auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device '{name}' is not on this machine; take device=cpu or auto")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' is not on this machine; take device=cpu or auto")
+    return found
+
+
+def _training(spec: TrainingSpec, home: FilePath) -> Generator[Progress, None, Result]:
+    started = time.perf_counter()
+    record: RunRecord = yield from train(spec, home)
+    rows = record.checkpoints
+    arrays: dict[str, Any] = {"steps": np.array([c.step for c in rows])}
+    for name in METRICS:
+        arrays[name] = np.array([np.nan if (v := c.metrics.get(name)) is None else v for c in rows], dtype=float)
+    stated = {"analysis": "train", "source": None, **spec.model_dump(mode="json")}
+    provenance = {"run": record.name, "state": record.state, "message": record.message, "parameters": record.parameters}
+    return Result(arrays, stated, provenance | {"wall_seconds": time.perf_counter() - started, "counts": {}})

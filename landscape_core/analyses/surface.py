@@ -1,0 +1,180 @@
+"""The loss on a line or a plane through a checkpoint, with the certificate that says how far to trust the picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..objective import Slice
+from ..specs import Array, Progress, SurfaceSpec
+from . import certificate
+from .context import Context
+from .directions import Axes, build
+from .grid import Estimate, levels
+
+BATCH_SECONDS = 0.15  # of evaluations between two reports: cancel is prompt and pictures fill in smoothly
+ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
+RESUMABLE = ("loss", "accuracy", "error")
+Arrays = Generator[Progress, None, dict[str, Any]]
+
+
+def run(spec: SurfaceSpec, context: Context) -> Arrays:
+    """f(a, b) = L(theta + a d0 + b d1) on a grid, coarse to fine, then the certificate. Returns the Result's arrays."""
+    return (yield from (_plane if spec.dimensions == 2 else _lines)(spec, context))
+
+
+def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
+    axes = build(spec, context)
+    part = context.objective.slice(context.objective.theta, axes.directions)
+    path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
+    grid = Grid(spec, axes, context)
+    extra = ARROW_COST * (spec.flow**2 + 4)
+    yield from grid.fill(part, extra)
+    arrays = grid.arrays()
+    arrays |= certificate.axes_card(axes)
+    yield from grid.report("certificate", extra - ARROW_COST * spec.flow**2)
+    arrays |= _certify(context, axes, part, grid.spacing)
+    arrays["nonconvex_share"] = certificate.nonconvex_share(grid.axes[0], grid.axes[1], grid.values["loss"])
+    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    if path is not None:
+        arrays |= certificate.trajectory_card(context.objective, part, path)
+    yield from _flow(spec, context, part, axes, grid, arrays, extra)
+    return arrays
+
+
+def _lines(spec: SurfaceSpec, context: Context) -> Arrays:
+    """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
+    first = build(spec, context)
+    grid = Grid(spec, first, context, lines=spec.repeats)
+    curvatures = []
+    for line in range(spec.repeats):
+        axes = first if line == 0 else build(spec, context, line)
+        part = context.objective.slice(context.objective.theta, axes.directions)
+        yield from grid.fill(part, 4.0, line)
+        curvatures.append(certificate.curvature_card(context.objective, part, grid.spacing)["curvature_0"])
+    part = context.objective.slice(context.objective.theta, first.directions)
+    arrays = grid.arrays() | certificate.axes_card(first) | _certify(context, first, part, grid.spacing)
+    arrays["curvatures"] = np.array(curvatures)
+    arrays["nonconvex_share"] = _bent_share(grid.axes[0], grid.values["loss"])
+    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    if spec.trajectory or spec.directions == "pca":
+        arrays |= certificate.trajectory_card(context.objective, part, context.path(spec.trajectory))
+    return arrays
+
+
+def _certify(context: Context, axes: Axes, part: Slice, spacing: list[float]) -> dict[str, Any]:
+    objective = context.objective
+    return {
+        **certificate.center_card(objective, context.double(), part),
+        **certificate.gradient_card(axes, objective.gradient(part.origin)),
+        **certificate.curvature_card(objective, part, spacing),
+    }
+
+
+def _bent_share(alphas: Array, loss: Array) -> float:
+    """Share of interior points of lines `(S, n)` where the second difference is negative; NaN if none is finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        bend = np.diff(loss, 2, axis=1) / (alphas[1] - alphas[0]) ** 2
+    known = np.isfinite(bend)
+    return float((bend[known] < 0).mean()) if known.any() else float("nan")
+
+
+def _flow(
+    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any], extra: float
+) -> Iterator[Progress]:
+    """Arrows on a coarser grid of their own, kept off the rim."""
+    if not spec.flow:
+        return
+    a, b = (np.linspace(low, high, spec.flow + 2)[1:-1] for low, high in axes.intervals)
+    flow = np.empty((spec.flow, spec.flow, 2))
+    for i in range(spec.flow):
+        for j in range(spec.flow):
+            flow[i, j] = certificate.projected_flow(context.objective, part, [a[i], b[j]])
+        yield from grid.report("gradient flow", extra - ARROW_COST * spec.flow * (spec.flow - 1 - i))
+    arrays |= {"flow": flow, "flow_alphas": a, "flow_betas": b}
+
+
+class Grid:
+    """The cells of a slice: `(n, m)` for a plane, `(S, n)` for lines; NaN until evaluated, resumed from a partial."""
+
+    def __init__(self, spec: SurfaceSpec, axes: Axes, context: Context, lines: int | None = None):
+        self.shape = spec.shape if lines is None else (lines, *spec.shape)
+        self.axes = [np.linspace(low, high, n) for (low, high), n in zip(axes.intervals, spec.shape, strict=True)]
+        self.spacing = [float(axis[1] - axis[0]) for axis in self.axes]
+        self.lines = lines
+        self.splits = ("train", "test") if spec.test else ("train",)
+        self.values: dict[str, Array] = {}
+        self.evaluated = np.zeros(self.shape, dtype=bool)
+        self.estimate = Estimate(tuple(self.axes))
+        self.stride = 0
+        self.seconds = 0.0  # a point's, of the last batch
+        self._resume(context.partial)
+
+    def fill(self, part: Slice, extra: float, line: int | None = None) -> Iterator[Progress]:
+        """Evaluate what is missing, coarse to fine. `extra` is the work besides the cells, in forward passes."""
+        own = slice(None) if line is None else line
+        if line is not None:
+            self.estimate = Estimate(tuple(self.axes))
+        self.extra = extra
+        for stride, cells in levels(self.shape if line is None else self.shape[1:]):
+            self.stride = stride
+            todo = cells[~self.evaluated[own][tuple(cells.T)]]
+            while len(todo):
+                count = 8 if not self.seconds else max(1, int(BATCH_SECONDS / self.seconds))
+                batch, todo = todo[:count], todo[count:]
+                started = time.perf_counter()
+                self._put(part, batch, line)
+                self.seconds = (time.perf_counter() - started) / len(batch)
+                if len(todo):
+                    yield self.progress()
+            self.estimate.complete(self.values["loss"][own], stride)
+            yield self.progress()
+
+    def _put(self, part: Slice, cells: np.ndarray, line: int | None) -> None:
+        points = np.stack([axis[cells[:, i]] for i, axis in enumerate(self.axes)], 1)
+        index = tuple(cells.T) if line is None else (line, *cells.T)
+        for split in self.splits:
+            for name, values in part.evaluate(points, split).items():  # type: ignore[arg-type]
+                self._array(name if split == "train" else f"{name}_test")[index] = values
+        self.evaluated[index] = True
+
+    def _array(self, name: str) -> Array:
+        return self.values.setdefault(name, np.full(self.shape, np.nan))
+
+    def arrays(self) -> dict[str, Any]:
+        """The grid as the Result names it."""
+        return {**dict(zip(("alphas", "betas"), self.axes, strict=False)), **self.values}
+
+    def progress(self, message: str = "", extra_done: float = 0.0) -> Progress:
+        """Where the cells stand, with everything known so far."""
+        done, total = int(self.evaluated.sum()), self.evaluated.size
+        picture = self.estimate.picture(self.values["loss"], self.evaluated) if self.lines is None else self.values["loss"]
+        partial = {
+            **self.arrays(),
+            "evaluated": self.evaluated.copy(),
+            "estimate": picture,
+            "estimate_error": np.array(self.estimate.error),
+            "level": np.array(self.stride),
+        }
+        passes = len(self.splits)
+        return Progress(
+            passes * done + extra_done, passes * total + self.extra, message or f"{done} of {total} points", partial
+        )
+
+    def report(self, message: str, extra_done: float) -> Iterator[Progress]:
+        """One Progress for work besides the cells."""
+        yield self.progress(f"all {self.evaluated.size} points, {message}", extra_done)
+
+    def _resume(self, partial: Any) -> None:
+        evaluated = partial.get("evaluated")
+        if evaluated is None or evaluated.shape != self.shape:
+            return
+        if not all(np.array_equal(partial.get(n), a) for n, a in zip(("alphas", "betas"), self.axes, strict=False)):
+            return
+        self.evaluated = evaluated.astype(bool)
+        for name, values in partial.items():
+            if name.removesuffix("_test") in RESUMABLE and values.shape == self.shape:
+                self.values[name] = values.astype(float)

@@ -1,0 +1,55 @@
+"""Principal axes of a trajectory, and how much of a random walk the same number of axes would hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..specs import InputError
+
+
+@dataclass(frozen=True)
+class PCA:
+    """Unit principal axes and the share of the total squared displacement along each."""
+
+    axes: Tensor  # (p, k), orthonormal
+    shares: np.ndarray  # (k,) descending
+
+
+def pca(points: Tensor, k: int, *, centered: bool = False) -> PCA:
+    """Principal axes of points `(t, p)` about the last one (default) or about their mean.
+
+    By the eigenvectors of the `(t, t)` Gram matrix in float64, so p may be large. Raises InputError if the points span fewer
+    than k dimensions. Li et al., "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018 (their code centres).
+    """
+    offsets = (points - (points.double().mean(0).to(points.dtype) if centered else points[-1])).double()
+    gram = offsets @ offsets.T
+    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    total = float(values.sum())
+    if total <= 0 or len(values) < k or float(values[k - 1]) <= 1e-14 * total:
+        raise InputError(f"the trajectory spans fewer than {k} dimensions: record more checkpoints or take other directions")
+    axes = offsets.T @ (vectors[:, :k] / values[:k].sqrt())
+    # The sign of an eigenvector is arbitrary; start the path on the positive side so that pictures can be compared.
+    axes = axes * torch.where(offsets[0] @ axes < 0, -1.0, 1.0)
+    return PCA(axes, (values[:k] / total).numpy())
+
+
+def random_walk_share(steps: np.ndarray, k: int, *, centered: bool = False) -> float:
+    """Share of squared displacement that k principal axes hold, expected of a high-dimensional random walk at these steps.
+
+    The Gram matrix of a random walk of unit variance a step is min(t_i, t_j) per dimension; double-centred for PCA about the
+    mean, min(|t_i - t_n|, |t_j - t_n|) about the last point. Antognini & Sohl-Dickstein, NeurIPS 2018; many uniform steps and
+    k = 2 give 0.760 centred and 0.901 about the last.
+    """
+    t = np.asarray(steps, dtype=float)
+    if centered:
+        kernel = np.minimum.outer(t, t)
+        kernel = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
+    else:
+        kernel = np.minimum.outer(np.abs(t - t[-1]), np.abs(t - t[-1]))
+    values = np.linalg.eigvalsh(kernel)[::-1].clip(min=0)
+    return float(values[:k].sum() / values.sum())
