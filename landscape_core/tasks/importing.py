@@ -1,0 +1,86 @@
+"""Bringing in weights that somebody else trained, as a checkpoint of a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.runs import RunStore
+from ..checkpoints.weights import fingerprint, match_state, read_foreign, save_weights
+from ..specs import CheckpointRecord, InputError, RunRecord, TaskSpec
+from .optimisation import evaluate, parameter_norm
+from .task import Task
+from .training import EVALUATED, now
+
+
+def import_weights(file: str | Path, task: TaskSpec, run: str, step: int, home: Path) -> RunRecord:
+    """Put the weights in `file` (.safetensors, .pt, .pth, .ckpt) at `step` of the run `run`, with their metrics.
+
+    A new run is made, or the checkpoint joins an imported run of the same task. Half precision becomes float32. Raises
+    InputError, one line, if the file cannot be read safely, does not fit the task, holds values that are not finite, or
+    if the run has other settings or other weights at that step.
+    """
+    path, store = Path(file).expanduser(), RunStore(home)
+    if not 0 <= step < 10**8:
+        raise InputError(f"step must lie between 0 and 99999999 (got {step})")
+    store.folder(run)
+    tensors = read_foreign(path)
+    dtype = torch.float64 if any(value.dtype == torch.float64 for value in tensors.values()) else torch.float32
+    maker = Task(task, home, dtype)
+    model = maker.model(seed=0)
+    state = _usable(match_state(tensors, model, path), model.state_dict(), path)
+    model.load_state_dict(state)
+    metrics = evaluate(model, maker.loss, {name: maker.sample(name, EVALUATED) for name in ("train", "test")})
+    metrics["theta_norm"] = parameter_norm(model)
+
+    with store.take(run):
+        record = RunRecord(
+            name=run,
+            task=task.name,
+            arguments=task.arguments,
+            training=None,
+            created=now(),
+            parameters=maker.parameters,
+            dtype=str(dtype).removeprefix("torch."),
+            data=maker.data.fingerprints(),
+            sizes=maker.data.sizes,
+        )
+        if store.exists(run):
+            found = store.read(run)
+            compared = {"task", "arguments", "training", "dtype", "data"}
+            if found.model_dump(include=compared) != record.model_dump(include=compared):
+                raise InputError(f"run '{run}' exists with other settings; choose another name or delete it")
+            record = found
+        target, fresh = store.checkpoint_file(run, step), fingerprint(state)
+        present = next((known for known in record.checkpoints if known.step == step), None)
+        if present is not None and present.fingerprint != fresh:
+            raise InputError(f"run '{run}' has other weights at step {step}; choose another step or run")
+        item = CheckpointRecord(
+            step=step,
+            file=str(target.relative_to(store.folder(run))),
+            fingerprint=save_weights(target, state),
+            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        )
+        others = [known for known in record.checkpoints if known.step != step]
+        checkpoints = sorted([*others, item], key=lambda known: known.step)
+        record = record.model_copy(update={"checkpoints": tuple(checkpoints)})
+        store.write(record)
+    return record
+
+
+def _usable(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors in the network's dtypes. Raises InputError for values that are not finite numbers."""
+    converted = {}
+    for name, value in state.items():
+        if value.is_floating_point() != wanted[name].is_floating_point():
+            raise InputError(
+                f"{path}: '{name}' holds {str(value.dtype).removeprefix('torch.')} instead of numbers with a fraction"
+            )
+        converted[name] = value.to(wanted[name].dtype)
+        if not converted[name].isfinite().all():
+            bad = int((~converted[name].isfinite()).sum())
+            raise InputError(f"{path}: '{name}' has {bad} values that are not finite (NaN or infinity); nothing was imported")
+    return converted

@@ -1,0 +1,239 @@
+"""Training a task while recording a run, so that it can be watched, stopped, killed and continued."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.runs import RunStore, metric_columns
+from ..checkpoints.weights import load_weights, save_weights
+from ..specs import CheckpointRecord, InputError, Progress, RunRecord, TrainingSpec
+from .devices import torch_device
+from .optimisation import (
+    BatchOrder,
+    evaluate,
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    parameter_norm,
+    restore_optimizer,
+)
+from .task import Task
+
+EVALUATED = 10_000  # the recorded metrics rest on at most so many samples of a split
+DIVERGED = 1e4  # a batch loss above this many times max(1, the first one) has diverged
+PROGRESS_EVERY = 0.2  # seconds
+SAVE_EVERY = 2.0  # seconds between the states that a killed training goes on from
+SMALL = 1_000_000  # parameters times samples a step below which a second thread costs more than it gives
+
+
+def train(spec: TrainingSpec, home: Path) -> Generator[Progress, None, RunRecord]:
+    """Train and record the run `spec.run` under `home`; yields Progress with the metrics so far and returns the record.
+
+    A run that exists with these settings is returned as it is if it ended, else continued from its last saved state, to
+    the same weights bit for bit on a CPU. Closing the generator stops the run so that it can be continued. A loss that
+    is not finite, or grows beyond DIVERGED times its start, ends the run as "diverged" with its finite checkpoints.
+    Raises InputError if the run exists with other settings or another process writes it.
+    """
+    store = RunStore(home)
+    with store.take(spec.run):
+        found = store.read(spec.run) if store.exists(spec.run) else None
+        if found is not None and not is_same(found, spec):
+            raise InputError(f"run '{spec.run}' exists with other settings; choose another name or delete it")
+        if found is not None and found.state in ("done", "diverged"):
+            return found
+        store.sweep(spec.run)
+        training = _Training(spec, home, store, found)
+        with _threads(training):
+            return (yield from training.run())
+
+
+def settings(spec: TrainingSpec) -> dict[str, Any]:
+    """What `run.json` says of the training: all that decides the weights, so neither the run's name nor the device."""
+    return spec.model_dump(mode="json", exclude={"run", "task", "device"})
+
+
+def is_same(record: RunRecord, spec: TrainingSpec) -> bool:
+    """Whether the run on disk was asked for with these settings."""
+    return (record.task, record.arguments, record.training) == (spec.task.name, spec.task.arguments, settings(spec))
+
+
+def now() -> str:
+    """The time as run.json writes it: ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class _Training:
+    """One training under way: the network, the optimiser, the order of batches and the record on disk."""
+
+    def __init__(self, spec: TrainingSpec, home: Path, store: RunStore, found: RunRecord | None):
+        self.spec, self.store = spec, store
+        self.task = task = Task(spec.task, home, getattr(torch, spec.dtype))
+        fingerprints = task.data.fingerprints()
+        if found is not None and found.data != fingerprints:
+            raise InputError(f"the data of run '{spec.run}' have changed since it began; delete it and train again")
+        self.record = found or RunRecord(
+            name=spec.run,
+            task=spec.task.name,
+            arguments=spec.task.arguments,
+            training=settings(spec),
+            created=now(),
+            parameters=task.parameters,
+            dtype=spec.dtype,
+            data=fingerprints,
+            sizes=task.data.sizes,
+        )
+        device = torch_device(spec.device)
+        self.samples = {split: tuple(part.to(device) for part in task.sample(split, EVALUATED)) for split in ("train", "test")}
+        self.x, self.y = (part.to(device) for part in task.data.split("train"))
+        self.order = BatchOrder(len(self.y), spec.batch_size, spec.seed)
+        self.model = task.model(spec.seed).to(device).train()
+        if self.batch == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules()):
+            raise InputError("field 'batch_size': BatchNorm needs at least 2 samples a step")
+        self.optimizer = make_optimizer(spec, [p for p in self.model.parameters() if p.requires_grad])
+        self.step = 0
+        self.first_loss = math.nan
+        self.saved, self.cost = time.monotonic(), 0.0
+        self.resume_file = store.folder(spec.run) / "resume.safetensors"
+        if not self._restore():
+            self.record = self.record.model_copy(update={"checkpoints": ()})
+
+    @property
+    def batch(self) -> int:
+        """Samples a step."""
+        return min(self.spec.batch_size or len(self.y), len(self.y))
+
+    def run(self) -> Generator[Progress, None, RunRecord]:
+        spec, recorded = self.spec, set(self.spec.recorded_steps)
+        try:
+            if not self.record.checkpoints:
+                self._checkpoint()
+            self._write("training")
+            loss = self.record.checkpoints[-1].metrics["train_loss"] or math.nan
+            yield self._progress(loss, partial=True)
+            shown = time.monotonic()
+            while self.step < spec.steps:
+                value = self._update()
+                record = self.step in recorded
+                if record or self.step % 10 == 0:  # reading the loss makes a graphics processor wait: not at every step
+                    loss = float(value)
+                    if self._diverged(loss) or (record and not self._checkpoint()):
+                        return self._end("diverged", f"diverged: the loss was {loss:.3g} at step {self.step}; lower lr")
+                    if record:
+                        self._write("training")
+                        loss = self.record.checkpoints[-1].metrics["train_loss"] or loss
+                clock = time.monotonic()
+                if clock - self.saved > max(SAVE_EVERY, 20 * self.cost):
+                    self._save()
+                if record or clock - shown > PROGRESS_EVERY:
+                    shown = clock
+                    yield self._progress(loss, partial=record)
+        except GeneratorExit:
+            self._save()
+            self._write("stopped", f"stopped at step {self.step} of {spec.steps}; train again to continue")
+            raise
+        except KeyboardInterrupt:
+            # It may have come in the middle of an update: the state saved before is the one to go on from.
+            self._write("stopped", f"interrupted near step {self.step} of {spec.steps}; train again to continue")
+            raise
+        return self._end("done", "")
+
+    def _update(self) -> Tensor:
+        """One optimisation step; gives the loss of its batch, before the step."""
+        kept = next(self.order)
+        x, y = (self.x, self.y) if kept is None else (self.x[kept], self.y[kept])
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.spec, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.task.loss(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        return loss.detach()
+
+    def _diverged(self, loss: float) -> bool:
+        if math.isnan(self.first_loss) and math.isfinite(loss):
+            self.first_loss = loss
+        return not loss <= DIVERGED * max(1.0, self.first_loss)
+
+    def _checkpoint(self) -> bool:
+        """Record the weights with their metrics, unless they are not finite any more."""
+        norm = parameter_norm(self.model)
+        if not math.isfinite(norm):
+            return False
+        metrics = evaluate(self.model, self.task.loss, self.samples)  # type: ignore[arg-type]
+        if not math.isfinite(metrics["train_loss"]):
+            return False
+        metrics |= {"lr": learning_rate(self.spec, self.step), "theta_norm": norm}
+        file = self.store.checkpoint_file(self.spec.run, self.step)
+        item = CheckpointRecord(
+            step=self.step,
+            file=str(file.relative_to(self.store.folder(self.spec.run))),
+            fingerprint=save_weights(file, self.model.state_dict()),
+            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        )
+        self.record = self.record.model_copy(update={"checkpoints": (*self.record.checkpoints, item)})
+        return True
+
+    def _progress(self, loss: float, *, partial: bool) -> Progress:
+        message = f"step {self.step} of {self.spec.steps}, loss {loss:.3g}"
+        return Progress(self.step, self.spec.steps, message, metric_columns(self.record) if partial else None)
+
+    def _write(self, state: str, message: str = "") -> None:
+        self.record = self.record.model_copy(update={"state": state, "message": message})
+        self.store.write(self.record)
+
+    def _end(self, state: str, message: str) -> RunRecord:
+        self._write(state, message)
+        self.resume_file.unlink(missing_ok=True)
+        return self.record
+
+    # -- what a killed or stopped training goes on from -----------------------------------------------------------------
+
+    def _save(self) -> None:
+        start = time.monotonic()
+        parts = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "order": self.order.state()}
+        tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
+        own = {"step": torch.tensor(self.step), "first_loss": torch.tensor(self.first_loss, dtype=torch.float64)}
+        save_weights(self.resume_file, {**tensors, **own})
+        self.saved = time.monotonic()
+        self.cost = self.saved - start
+
+    def _restore(self) -> bool:
+        """Go on from the saved state. False where there is none that can be read: the training then starts afresh."""
+        try:
+            tensors = load_weights(self.resume_file)
+        except InputError:
+            return False
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "order": {}}
+        step, first_loss = int(tensors.pop("step")), float(tensors.pop("first_loss"))
+        for key, value in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = value
+        self.model.load_state_dict(parts["model"])
+        restore_optimizer(self.optimizer, parts["optimizer"])
+        self.order.restore(parts["order"])
+        self.step, self.first_loss = step, first_loss
+        kept = tuple(item for item in self.record.checkpoints if item.step <= step)
+        self.record = self.record.model_copy(update={"checkpoints": kept})
+        return bool(kept)
+
+
+@contextlib.contextmanager
+def _threads(training: _Training) -> Iterator[None]:
+    """One thread for small networks; as many as the process has for others."""
+    before = torch.get_num_threads()
+    if training.record.parameters * training.batch < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
