@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import time
 from collections.abc import Generator, Mapping
@@ -85,7 +84,7 @@ def run_context(
         test=bool(getattr(spec, "test", False)),
         batchnorm=spec.batchnorm,
         dtype=getattr(torch, spec.dtype or record.dtype),
-        device=device(spec.device),
+        device=spec.device,
     )
 
     def weights(name: str) -> Tensor:
@@ -118,20 +117,6 @@ def run_context(
             "arguments": record.arguments,
         },
     )
-
-
-def device(name: str) -> torch.device:
-    """The device that a Spec names; auto takes LANDSCAPE_DEVICE, else a GPU, else the CPU. Raises InputError if absent."""
-    if name == "auto":
-        name = os.environ.get("LANDSCAPE_DEVICE", "auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    found = torch.device(name)
-    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device '{name}' is not on this machine; take device=cpu or auto")
-    if found.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device 'mps' is not on this machine; take device=cpu or auto")
-    return found
 
 
 def _training(spec: TrainingSpec, home: FilePath) -> Generator[Progress, None, Result]:

@@ -32,6 +32,10 @@ class AnalysisSpec(Spec):
         """Other checkpoints and runs that the Spec names: their fingerprints belong to the key."""
         return ()
 
+    def whole_run(self) -> bool:
+        """Whether the analysis reads every checkpoint of the source's own run: then their fingerprints belong to the key too."""
+        return False
+
     def work(self) -> dict[str, float]:
         """Expected passes over the sample, by kind: `forwards`, `gradients`, `products`. Basis of the cost estimate."""
         return {}
@@ -119,7 +123,10 @@ class SurfaceSpec(AnalysisSpec):
         return (self.extent,) * self.dimensions
 
     def references(self) -> tuple[str, ...]:
-        return self.through + ((self.trajectory,) if self.trajectory else ())
+        return self.through + ((self.trajectory.partition("@")[0],) if self.trajectory else ())
+
+    def whole_run(self) -> bool:
+        return self.directions == "pca" and self.trajectory is None
 
     def work(self) -> dict[str, float]:
         cells = float(np.prod(self.shape)) * self.repeats * (2 if self.test else 1)

@@ -10,7 +10,7 @@ from ..specs import InputError
 
 
 def torch_device(name: str = "auto") -> torch.device:
-    """The device named auto, cpu, mps, cuda or cuda:N; auto is $LANDSCAPE_DEVICE, else a GPU, else the CPU. Raises InputError."""
+    """The device named auto, cpu, mps, cuda or cuda:N; auto is $LANDSCAPE_DEVICE, a GPU, or the CPU. Raises InputError."""
     if name == "auto":
         name = os.environ.get("LANDSCAPE_DEVICE", "auto")
     if name == "auto":

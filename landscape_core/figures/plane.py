@@ -1,0 +1,276 @@
+"""A plane as heat map, contour map or 3-D surface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape_core.specs import Array
+
+from .overlays import Path, anchor_points, center_point, interpolate, read_arrows, read_path
+from .quantity import OVER_SHARE, Scale, Slice, axis_title, base_quantity, has, sample_words
+from .style import MASK_COLOR, Theme, cartesian_axis, color_scale, scene_axis
+
+BANDS = round(1 / OVER_SHARE) - 1  # contour bands inside the range
+CAMERA = {"eye": {"x": 1.35, "y": -1.55, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.12}}
+
+
+def flat_traces(
+    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, kind: str, colormap: str, path: bool, flow: bool, compact: bool
+) -> list[Any]:
+    """The traces of a heat map or a contour map, bottom to top."""
+    assert part.betas is not None
+    low, high = scale.color_bounds
+    shared: dict[str, Any] = {
+        "x": part.alphas,
+        "y": part.betas,
+        "z": _f32(scale.colors(part.values)).T,
+        "zmin": low,
+        "zmax": high,
+        "colorscale": color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
+        "colorbar": color_bar(data, part, scale, compact),
+        **hover(data, part, scale),
+    }
+    traces: list[Any] = []
+    if kind == "contour":
+        step = (scale.bounds[1] - scale.bounds[0]) / BANDS
+        bands = {"start": scale.bounds[0], "end": scale.bounds[1], "size": step, "coloring": "fill"}
+        line = {"width": 0.6, "color": "rgba(255,255,255,0.55)", "smoothing": 1}
+        traces.append(go.Contour(**shared, contours=bands, line=line, autocontour=False))
+    else:
+        traces.append(go.Heatmap(**shared))
+    if part.masked.any():
+        traces.append(_mask_map(part))
+    if part.partial and part.exact.sum() <= 600:
+        at = np.argwhere(part.exact)
+        dots = {"size": 2.5, "color": "rgba(255,255,255,0.8)"}
+        x, y = part.alphas[at[:, 0]], part.betas[at[:, 1]]
+        traces.append(go.Scatter(x=x, y=y, mode="markers", marker=dots, hoverinfo="skip", name="exact points"))
+    arrows = read_arrows(data, part) if flow else None
+    if arrows is not None:
+        lines = _f32(arrows.flat)
+        halo = {"mode": "lines", "hoverinfo": "skip", "x": lines[:, 0], "y": lines[:, 1]}
+        traces.append(go.Scatter(**halo, line={"color": colors.halo, "width": 3}, opacity=0.35))
+        traces.append(go.Scatter(**halo, line={"color": "#ffffff", "width": 1.3}, name="projected gradient flow"))
+    route = read_path(data, part) if path else None
+    if route is not None:
+        traces += _flat_path(route, part, colors)
+    return traces + _flat_marks(data, part, colors)
+
+
+def solid_traces(
+    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, colormap: str, path: bool, flow: bool, compact: bool
+) -> list[Any]:
+    """The traces of a 3-D surface."""
+    low, high = scale.color_bounds
+    bottom, top = scale.bounds
+    lines = {"show": True, "start": bottom, "end": top, "size": (top - bottom) / BANDS, "width": 1, "color": "rgba(255,255,255,0.35)"}
+    traces: list[Any] = [
+        go.Surface(
+            x=part.alphas,
+            y=part.betas,
+            z=_f32(scale.heights(part.values)).T,
+            surfacecolor=_f32(scale.colors(part.values)).T if scale.clipped else None,
+            cmin=low,
+            cmax=high,
+            colorscale=color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
+            colorbar=color_bar(data, part, scale, compact),
+            contours={"z": lines},
+            lighting={"ambient": 0.72, "diffuse": 0.55, "specular": 0.08, "roughness": 0.85, "fresnel": 0.05},
+            lightposition={"x": 200, "y": -400, "z": 1000},
+            **hover(data, part, scale),
+        )
+    ]
+    lift = 0.01 * (top - bottom)  # lines on the surface itself would be half buried in it
+    if part.masked.any() and part.betas is not None:
+        at = np.argwhere(part.masked)
+        x, y, z = part.alphas[at[:, 0]], part.betas[at[:, 1]], np.full(len(at), top)
+        marker = {"size": 3, "symbol": "square", "color": MASK_COLOR}
+        words = "not finite<br>α %{x:.3g}, β %{y:.3g}<extra></extra>"
+        traces.append(go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, hovertemplate=words, name="not finite"))
+    arrows = read_arrows(data, part) if flow else None
+    if arrows is not None:
+        points = arrows.flat
+        heights = scale.heights(interpolate(part, points)) + lift
+        line = {"color": colors.text, "width": 2.5}
+        x, y, z = _f32(points[:, 0]), _f32(points[:, 1]), _f32(heights)
+        traces.append(go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", name="projected gradient flow"))
+    route = read_path(data, part) if path else None
+    if route is not None:
+        traces += _solid_path(route, part, scale, colors, lift)
+    return traces + _solid_marks(data, part, scale, colors, lift)
+
+
+def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool) -> dict[str, Any]:
+    """The colour bar with ticks in the quantity's own units, also on a log scale."""
+    places, words = scale.ticks(5 if compact else 7)
+    name = base_quantity(part.quantity) + (" (log)" if scale.log else "")
+    return {
+        "title": {"text": f"{name}<br><span style='font-size:10px'>{sample_words(data, part.quantity).replace(', ', '<br>')}</span>"},
+        "tickvals": places,
+        "ticktext": words,
+        "thickness": 10 if compact else 14,
+        "len": 0.9,
+        "outlinewidth": 0,
+        "tickfont": {"size": 10},
+        "x": 1.01,
+    }
+
+
+def hover(data: Mapping[str, Any], part: Slice, scale: Scale) -> dict[str, Any]:
+    """Hover texts: coordinates, the drawn quantity, and its companion (accuracy beside loss, loss beside the others)."""
+    base, test = base_quantity(part.quantity), "_test" if part.quantity.endswith("_test") else ""
+    other = ("accuracy" if base == "loss" else "loss") + test
+    columns, lines = [part.values], ["α %{x:.3g}, β %{y:.3g}", f"<b>{base} %{{customdata[0]:{_format(base)}}}</b>"]
+    if has(data, other):
+        companion = np.asarray(data[other], dtype=np.float64)
+        columns.append(companion)
+        lines.append(f"{base_quantity(other)} %{{customdata[1]:{_format(base_quantity(other))}}}")
+    custom = np.stack([_f32(column).T for column in columns], axis=-1)
+    return {"customdata": custom, "hovertemplate": "<br>".join(lines) + "<extra></extra>"}
+
+
+def flat_axes(data: Mapping[str, Any], part: Slice, colors: Theme) -> dict[str, Any]:
+    """Axes of a square map whatever the units."""
+    assert part.betas is not None
+    x, y = cartesian_axis(colors, axis_title(data, 0)), cartesian_axis(colors, axis_title(data, 1))
+    edges = [_edges(part.alphas), _edges(part.betas)]
+    ratio = (edges[0][1] - edges[0][0]) / (edges[1][1] - edges[1][0])
+    x |= {"range": edges[0], "constrain": "domain", "showgrid": False}
+    y |= {"range": edges[1], "constrain": "domain", "showgrid": False, "scaleanchor": "x", "scaleratio": ratio}
+    return {"xaxis": x, "yaxis": y}
+
+
+def solid_scene(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, heights: Sequence[float]) -> dict[str, Any]:
+    """The 3-D scene; its z axis also takes in the real heights of the path."""
+    assert part.betas is not None
+    places, words = scale.ticks(5)
+    bottom, top = scale.bounds
+    inside = [float(scale.place(value)) for value in heights if np.isfinite(value)]
+    base, test = base_quantity(part.quantity), part.quantity.endswith("_test")
+    z = scene_axis(colors, ("test " if test else "") + base + (" (log)" if scale.log else ""))
+    peak = top if scale.clipped else max([top, *inside])
+    z |= {"tickvals": places, "ticktext": words, "range": [min([bottom, *inside]), peak + 0.02 * (peak - bottom)]}
+    return {
+        "bgcolor": colors.paper,
+        "xaxis": {**scene_axis(colors, axis_title(data, 0)), "range": [part.alphas[0], part.alphas[-1]]},
+        "yaxis": {**scene_axis(colors, axis_title(data, 1)), "range": [part.betas[0], part.betas[-1]]},
+        "zaxis": z,
+        "aspectmode": "manual",
+        "aspectratio": {"x": 1, "y": 1, "z": 0.62},
+        "camera": CAMERA,
+    }
+
+
+def _f32(values: Any) -> Array:
+    """Half the bytes, and more digits than a screen has."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float32)
+
+
+def _format(base: str) -> str:
+    return ".2%" if base != "loss" else ".4g"
+
+
+def _edges(axis: Array) -> list[float]:
+    """The outer edges of the first and the last cell."""
+    return [float(axis[0] - (axis[1] - axis[0]) / 2), float(axis[-1] + (axis[-1] - axis[-2]) / 2)]
+
+
+def _mask_map(part: Slice) -> Any:
+    z = np.where(part.masked, np.float32(1), np.float32(np.nan)).T
+    words = "not finite<br>α %{x:.3g}, β %{y:.3g}<extra></extra>"
+    scale = [(0, MASK_COLOR), (1, MASK_COLOR)]
+    return go.Heatmap(x=part.alphas, y=part.betas, z=z, colorscale=scale, showscale=False, hovertemplate=words, name="not finite")
+
+
+def _flat_path(route: Path, part: Slice, colors: Theme) -> list[Any]:
+    x, y = route.points[:, 0], route.points[:, 1]
+    line = {"x": x, "y": y, "mode": "lines", "hoverinfo": "skip"}
+    marker = {"size": 5, "color": colors.path, "line": {"width": 1.2, "color": colors.halo}}
+    words = {"hovertext": route.hover(part.quantity), "hoverinfo": "text", "name": "path of training"}
+    return [
+        go.Scatter(**line, line={"color": colors.halo, "width": 4}, opacity=0.7),
+        go.Scatter(**line, line={"color": colors.path, "width": 2}),
+        go.Scatter(x=x, y=y, mode="markers", marker=marker, **words),
+    ]
+
+
+def _flat_marks(data: Mapping[str, Any], part: Slice, colors: Theme) -> list[Any]:
+    traces: list[Any] = []
+    outline = {"width": 1.5, "color": colors.halo}
+    for a, b, _, label in anchor_points(data, part):
+        marker = {"size": 10, "symbol": "diamond", "color": "#ffffff", "line": outline}
+        style = {"size": 12, "color": "#ffffff", "shadow": f"0 0 3px {colors.halo}, 0 0 3px {colors.halo}"}
+        side = "top right" if a <= part.alphas.mean() else "top left"
+        traces.append(
+            go.Scatter(x=[a], y=[b], mode="markers+text", text=[label], textposition=side, textfont=style, marker=marker, hoverinfo="text")
+        )
+    center = center_point(data, part)
+    if center is not None:
+        marker = {"size": 11, "symbol": "cross-thin", "line": {"width": 5, "color": colors.halo}}
+        inner = {"size": 10, "symbol": "cross-thin", "line": {"width": 2.2, "color": "#ffffff"}}
+        spot = {"x": [0.0], "y": [0.0], "mode": "markers"}
+        traces.append(go.Scatter(**spot, marker=marker, hoverinfo="skip"))
+        words = "these weights<br>" + _value_words(part, center[2])
+        traces.append(go.Scatter(**spot, marker=inner, hovertext=[words], hoverinfo="text", name="these weights"))
+    return traces
+
+
+def _value_words(part: Slice, value: float) -> str:
+    from .quantity import format_value
+
+    return f"{base_quantity(part.quantity)} {format_value(part.quantity, value)}"
+
+
+def _solid_path(route: Path, part: Slice, scale: Scale, colors: Theme, lift: float) -> list[Any]:
+    """The path at its real height, its shadow in the plane dotted, and a thin stem between the two."""
+    x, y = (np.where(route.inside, route.points[:, k], np.nan) for k in (0, 1))
+    shadow = scale.heights(route.plane) + lift
+    real = np.where(np.isfinite(route.height), scale.heights(route.height) + lift, shadow)
+    words = {"hovertext": route.hover(part.quantity), "hoverinfo": "text", "name": "path of training"}
+    marker = {"size": 3, "color": "#ffffff", "line": {"width": 1, "color": "#212529"}}
+    traces = [go.Scatter3d(x=x, y=y, z=_f32(real), mode="lines+markers", line={"color": colors.text, "width": 5}, marker=marker, **words)]
+    if np.isfinite(route.height).any():
+        traces.append(
+            go.Scatter3d(x=x, y=y, z=_f32(shadow), mode="lines", line={"color": colors.text, "width": 2.5, "dash": "dot"}, hoverinfo="skip")
+        )
+        gap = np.full_like(x, np.nan)
+        stems = [np.column_stack(pair).reshape(-1) for pair in ((x, x, gap), (y, y, gap), (real, shadow, gap))]
+        traces.append(
+            go.Scatter3d(
+                x=_f32(stems[0]), y=_f32(stems[1]), z=_f32(stems[2]), mode="lines", line={"color": colors.muted, "width": 1.5}, hoverinfo="skip"
+            )
+        )
+    return traces
+
+
+def _solid_marks(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, lift: float) -> list[Any]:
+    traces: list[Any] = []
+    marks = [(*point, "diamond") for point in anchor_points(data, part)]
+    center = center_point(data, part)
+    if center is not None:
+        marks.append((*center, "", "circle"))
+    for a, b, value, label, symbol in marks:
+        if not np.isfinite(value):
+            continue
+        words = (label or "these weights") + "<br>" + _value_words(part, value)
+        traces.append(
+            go.Scatter3d(
+                x=[a],
+                y=[b],
+                z=[float(scale.heights(value)) + lift],
+                mode="markers+text" if label else "markers",
+                text=[label],
+                textposition="top center",
+                textfont={"size": 12, "color": colors.text},
+                marker={"size": 5, "symbol": symbol, "color": "#ff922b", "line": {"width": 1, "color": "#212529"}},
+                hovertext=[words],
+                hoverinfo="text",
+                name=label or "these weights",
+            )
+        )
+    return traces

@@ -1,0 +1,285 @@
+"""What is drawn: one quantity of a slice as numbers, finished or partial, and the scale it is drawn on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from landscape_core.specs import Array, InputError
+
+QUANTITIES = ("loss", "accuracy", "error")
+FLOOR_SHARE = 1e-6  # of the largest value: what a log scale shows of a loss at most
+OVER_SHARE = 1 / 15  # of the colour range, for values above a clip
+
+
+def base_quantity(quantity: str) -> str:
+    """`loss` for `loss_test`, and so on."""
+    return quantity.removesuffix("_test")
+
+
+def has(data: Mapping[str, Any], *names: str) -> bool:
+    """Whether every name is there and not empty."""
+    return all(name in data and np.size(data[name]) for name in names)
+
+
+def scalar(data: Mapping[str, Any], name: str) -> float | None:
+    """A finite scalar, or None where it is missing or not finite."""
+    if name not in data or np.size(data[name]) != 1:
+        return None
+    value = float(np.asarray(data[name]).reshape(()))
+    return value if math.isfinite(value) else None
+
+
+def text(data: Mapping[str, Any], name: str, default: str = "") -> str:
+    """A text of the result."""
+    return str(np.asarray(data[name])) if name in data else default
+
+
+def axis_title(data: Mapping[str, Any], axis: int) -> str:
+    """`α (unit)` or `β (unit)`."""
+    unit = text(data, f"unit_{axis}")
+    return "αβ"[axis] + (f"  ({unit})" if unit else "")
+
+
+def sample_words(data: Mapping[str, Any], quantity: str) -> str:
+    """Which samples the quantity is taken over: `train, 1,437 samples`."""
+    spec = getattr(data, "spec", {})
+    test = quantity.endswith("_test") or spec.get("split") == "test"
+    size = scalar(data, "sample_size_test" if quantity.endswith("_test") else "sample_size")
+    return ("test" if test else "train") + (f", {size:,.0f} samples" if size else "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for people: `digits` significant digits, whole numbers whole, powers of ten without padding (2.6e9, 1e-6)."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    whole = math.floor(math.log10(abs(value))) + 1
+    if -3 <= whole <= 6:
+        return f"{value:.{max(digits, whole)}g}"
+    mantissa, power = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(power)}"
+
+
+def format_value(quantity: str, value: float, digits: int = 4) -> str:
+    """A value in the unit of the quantity: accuracy and error in per cent."""
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{number(100 * value, digits)} %" if base_quantity(quantity) != "loss" else number(value, digits)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One quantity on a line (S, n) or a plane (n, m), ready to be drawn."""
+
+    quantity: str
+    alphas: Array
+    betas: Array | None
+    values: Array  # exact where known, filled in elsewhere, NaN where masked
+    exact: Array  # bool: really evaluated
+    masked: Array  # bool: evaluated and not finite
+    estimate_error: float | None  # held-out, as a share of the range
+
+    @property
+    def partial(self) -> bool:
+        return not bool(self.exact.all())
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is a cell (2x2 points) or a segment to draw: a surface of NaN alone breaks the chart for good."""
+        finite = np.isfinite(self.values)
+        if self.betas is None:
+            return bool((finite[:, 1:] & finite[:, :-1]).any())
+        return bool((finite[1:, 1:] & finite[1:, :-1] & finite[:-1, 1:] & finite[:-1, :-1]).any())
+
+    def remarks(self) -> list[str]:
+        """What must be said of these values: approximate, masked."""
+        said = []
+        if self.partial:
+            known = "" if self.estimate_error is None else f", held-out error {100 * self.estimate_error:.2g} % of range"
+            said.append(f"Approximate: {self.exact.sum():,} of {self.exact.size:,} points exact{known}.")
+        if self.masked.any():
+            said.append(f"{self.masked.sum():,} points are not finite (pink).")
+        return said
+
+
+def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
+    """The quantity in a finished or partial result.
+
+    A partial result is filled in: the loss from its `estimate`, anything else from the nearest evaluated point.
+    Raises InputError when the result doesn't hold the quantity.
+    """
+    if quantity not in data:
+        held = [name for base in QUANTITIES for name in (base, f"{base}_test") if name in data]
+        fix = "; set test=true to evaluate the test samples as well" if quantity.endswith("_test") else ""
+        raise InputError(f"this surface holds no '{quantity}', only {', '.join(held) or 'nothing yet'}{fix}")
+    values = np.asarray(data[quantity], dtype=np.float64)
+    plane = "betas" in data and np.size(data["betas"]) > 0
+    if not plane:
+        values = np.atleast_2d(values)
+    exact = np.ones(values.shape, bool)
+    if "evaluated" in data:
+        exact = np.asarray(data["evaluated"], bool).reshape(values.shape)
+    masked = exact & ~np.isfinite(values)
+    filled = np.where(masked | ~exact, np.nan, values)
+    error = None
+    if not exact.all():
+        if base_quantity(quantity) == "loss" and quantity == "loss" and "estimate" in data:
+            estimate = np.asarray(data["estimate"], dtype=np.float64).reshape(values.shape)
+            filled = np.where(exact, filled, np.where(np.isfinite(estimate), estimate, np.nan))
+            error = scalar(data, "estimate_error")
+        elif (exact & ~masked).any():
+            filled = np.where(exact, filled, _nearest(values, exact & ~masked))
+    betas = np.asarray(data["betas"], dtype=np.float64) if plane else None
+    return Slice(quantity, np.asarray(data["alphas"], dtype=np.float64), betas, filled, exact, masked, error)
+
+
+def _nearest(values: Array, known: Array) -> Array:
+    from scipy.ndimage import distance_transform_edt  # half of this module's import time, needed for partial pictures only
+
+    indices = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return values[tuple(indices)]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values become positions and colours: linear or log10, from `low` to `high`; above `high` is clipped."""
+
+    quantity: str
+    low: float
+    high: float
+    log: bool
+    clipped: int  # points above high
+    floored: int  # points below the floor of the log scale
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range in plotted units."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        margin = 0.0 if high > low else max(abs(high), 1.0) * 1e-3
+        return low - margin, high + margin
+
+    @property
+    def color_bounds(self) -> tuple[float, float]:
+        """The range of the colours: one band more than `bounds` where something is clipped."""
+        low, high = self.bounds
+        return low, high + ((high - low) * OVER_SHARE / (1 - OVER_SHARE) if self.clipped else 0.0)
+
+    def place(self, values: Any) -> Array:
+        """Values as plotted: log10 of them (at least the floor) on a log scale, themselves otherwise."""
+        array = np.asarray(values, dtype=np.float64)
+        if not self.log:
+            return array
+        with np.errstate(invalid="ignore"):
+            return np.log10(np.maximum(array, self.low))
+
+    def heights(self, values: Any) -> Array:
+        """`place`, cut off at the top of the range."""
+        return np.minimum(self.place(values), self.bounds[1])
+
+    def colors(self, values: Any) -> Array:
+        """`place`, with everything above the range at the one colour that means clipped."""
+        placed = self.place(values)
+        return np.where(placed > self.bounds[1], self.color_bounds[1], placed)
+
+    def ticks(self, count: int = 6) -> tuple[list[float], list[str]]:
+        """Positions and texts of round values inside the range; where clipped, the last says so."""
+        plain = _log_ticks(self.low, self.high, count) if self.log else _round_ticks(self.low, self.high, count)
+        digits = _digits(plain) if not self.log else 3
+        places = [float(self.place(value)) for value in plain]
+        words = [format_value(self.quantity, value, digits) for value in plain]
+        if self.clipped:
+            low, high = self.color_bounds
+            step = (high - low) * 0.05  # a tick that close to the one for clipped values would be unreadable
+            kept = [(p, w) for p, w in zip(places, words, strict=True) if p < self.bounds[1] - step]
+            places, words = [p for p, _ in kept], [w for _, w in kept]
+            places.append((self.bounds[1] + high) / 2)
+            words.append(f"> {format_value(self.quantity, self.high, 2)}")
+        return places, words
+
+    def remarks(self) -> list[str]:
+        """What must be said of the scale: clipped and floored points."""
+        said = []
+        if self.clipped:
+            said.append(f"{self.clipped:,} points above {format_value(self.quantity, self.high, 3)} clipped (grey).")
+        if self.floored:
+            said.append(f"Log scale with floor {format_value(self.quantity, self.low, 2)}: {self.floored:,} points below it.")
+        return said
+
+
+def value_range(
+    datas: Sequence[Mapping[str, Any] | None], quantity: str = "loss", log: bool = False, clip: float = 1.0
+) -> tuple[float, float] | None:
+    """The range shared by several slices, in plain units: smallest value to the `clip` quantile; None with nothing to show.
+
+    With `log` it starts at a floor: half a sample for an error or accuracy of zero, at least 1e-6 of the top for a loss.
+    """
+    values, size = [], 0.0
+    for data in datas:
+        if data is None or quantity not in data:
+            continue
+        part = read_slice(data, quantity)
+        values.append(part.values[np.isfinite(part.values) & part.exact])
+        size = max(size, scalar(data, "sample_size_test" if quantity.endswith("_test") else "sample_size") or 0.0)
+    known = np.concatenate(values) if values else np.empty(0)
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(np.quantile(known, clip))
+    if not log:
+        return low, high
+    positive = known[known > 0]
+    if not positive.size:
+        return 1e-12, 1.0
+    if base_quantity(quantity) != "loss":
+        floor = 0.5 / size if size else float(positive.min()) / 2
+    else:
+        floor = float(positive.max()) * FLOOR_SHARE
+    low = max(float(positive.min()), floor) if known.min() > 0 else max(floor, 1e-300)
+    return low, max(high, low)
+
+
+def scale_for(part: Slice, limits: tuple[float, float] | None, log: bool) -> Scale:
+    """The scale of one picture; `limits` is the shared range in plain units, None takes the slice's own."""
+    finite = part.values[np.isfinite(part.values)]
+    if limits is None:
+        own = {"alphas": part.alphas, part.quantity: part.values} | ({} if part.betas is None else {"betas": part.betas})
+        limits = value_range([own], part.quantity, log) or (0.0, 1.0)
+    low, high = limits
+    if log and low <= 0:
+        low = max(high * FLOOR_SHARE, 1e-300)
+        high = max(high, low)
+    slack = 1e-9 * max(abs(high), abs(low))
+    clipped = int((finite[part.exact[np.isfinite(part.values)]] > high + slack).sum())
+    floored = int((finite < low - slack).sum()) if log else 0
+    return Scale(part.quantity, low, high, log, clipped, floored)
+
+
+def _round_ticks(low: float, high: float, count: int) -> list[float]:
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)] or [low, high]
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        inside = [f * 10.0**d for d in decades for f in factors if low * 0.999 <= f * 10.0**d <= high * 1.001]
+        if len(inside) >= 3:
+            skip = math.ceil(len(inside) / (count + 2))
+            return inside[::skip]
+    return _round_ticks(low, high, count)
+
+
+def _digits(ticks: Sequence[float]) -> int:
+    """Significant digits that keep neighbouring ticks apart."""
+    step = min((abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)), default=0.0)
+    top = max((abs(value) for value in ticks), default=0.0)
+    return max(2, math.ceil(math.log10(top / step)) + 1) if step and top else 3

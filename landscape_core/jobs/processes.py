@@ -1,0 +1,85 @@
+"""Which process works on a job: told apart for sure (a pid may be reused), and ended when it must be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+SAME_TIME = 2.0  # seconds by which two readings of one start time may differ (the clock may be set)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process on a host. `end` says how a job may end it: `kill`, `interrupt` (SIGINT, for a terminal or a notebook), or `leave`."""
+
+    host: str
+    pid: int
+    born: float
+    end: str
+
+    @classmethod
+    def this(cls) -> Worker:
+        """The calling process. One that was started for a job may be killed; somebody's terminal or notebook may not."""
+        if _parents():
+            end = "kill"
+        else:
+            end = "interrupt" if threading.current_thread() is threading.main_thread() else "leave"
+        return cls(_host(), os.getpid(), psutil.Process().create_time(), end)
+
+    @property
+    def gone(self) -> bool:
+        """True when the process is known to have ended; False when it lives or is on another host."""
+        return self.host == _host() and self._process() is None
+
+    def stop(self) -> None:
+        """End the process as `end` says. Does nothing if it has ended already or is on another host."""
+        process = self._process() if self.host == _host() else None
+        if process is None or self.end == "leave":
+            return
+        with suppress(psutil.Error, ProcessLookupError):
+            if self.end == "interrupt":
+                process.send_signal(signal.SIGINT)
+                return
+            for child in process.children(recursive=True):
+                with suppress(psutil.Error):
+                    child.kill()
+            process.kill()
+
+    def _process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.born) > SAME_TIME or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        return process
+
+
+def orphaned() -> bool:
+    """Whether this process was started for a job by a process that has ended since."""
+    return any(not parent.is_alive() for parent in _parents())
+
+
+def _parents() -> list[Any]:
+    # Dash starts processes with `multiprocess`, everybody else with `multiprocessing`. Under a forkserver the parent by pid is
+    # the server; these know the process that asked for this one.
+    import multiprocessing
+
+    import multiprocess
+
+    return [parent for parent in (multiprocess.parent_process(), multiprocessing.parent_process()) if parent is not None]
+
+
+def _host() -> str:
+    # Two containers that share a volume may share a host name, but not a pid namespace.
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()

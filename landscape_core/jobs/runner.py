@@ -1,0 +1,293 @@
+"""Doing a request: join whoever works on it, or claim it, wait for a slot, compute, and leave a result or a clear word."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from pathlib import Path
+
+import diskcache
+import numpy as np
+
+from ..specs import Array, InputError, Progress, Result, Spec
+from .processes import Worker, orphaned
+from .requests import Request
+from .results import ResultCache
+from .store import ACTIVE, BEAT, GRACE, JobStore, JobView
+
+log = logging.getLogger("landscape.jobs")
+TICK = 0.25  # seconds between two looks at the store
+COPY_LIMIT = 2**20  # bytes of partial arrays that are copied at every progress; larger ones only when they are due
+CANCELLED, ORPHANED, LOST = "cancelled", "interrupted", "lost"
+
+Start = Callable[[str, str | None, Spec, Path, dict[str, Array] | None], Generator[Progress, None, Result]]
+Watch = Callable[[Progress], None]
+
+
+def run_or_join(
+    request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None
+) -> JobView:
+    """Do the request, or wait for who does it already; take over if they die. Returns the job as it ended.
+
+    `start(kind, source, spec, home, partial)` computes (default: analyses.execute.start); `progress` is told how far it is, also
+    while waiting. Raises InputError if the request names what is not there, and KeyboardInterrupt on Ctrl-C; all else that goes
+    wrong is the state and error of the job.
+    """
+    home = Path(home)
+    store, results = JobStore(home), ResultCache(home)
+    request = request.pinned(home)
+    key = request.key(home)
+    view = store.view(key)
+    if view is not None and view.state == "done" and _finished(request, key, results, home):
+        return view
+    while True:
+        owner = store.claim(key, request)
+        if owner is not None:
+            _Attempt(store, results, request, key, owner, home).run(start, progress)
+        view = _join(store, key, progress)
+        if view is not None and view.state in ("failed", "cancelled"):
+            return view
+        if view is not None and view.state == "done" and (owner is not None or _finished(request, key, results, home)):
+            return view
+        if orphaned():
+            raise InputError("the program that asked for this job has ended")
+
+
+def run_all(
+    requests: Iterable[Request], home: Path | str, start: Start | None = None, progress: Watch | None = None
+) -> list[str]:
+    """Do requests in order; returns the keys of those begun. The first that fails or is cancelled ends it.
+
+    A request's key is found only when its turn comes: it may be of a run that an earlier one trains.
+    """
+    keys = []
+    for request in requests:
+        view = run_or_join(request, home, start, progress)
+        keys.append(view.key)
+        if view.state != "done":
+            break
+    return keys
+
+
+def _finished(request: Request, key: str, results: ResultCache, home: Path) -> bool:
+    return request.stands(home) and results.get(key) is not None
+
+
+def _join(store: JobStore, key: str, progress: Watch | None) -> JobView | None:
+    """The job once nobody works on it any more."""
+    while True:
+        view = store.view(key)
+        if view is None or not view.active or orphaned():
+            return view
+        if progress is not None:
+            words = f"queued behind {view.ahead}" if view.state == "queued" else view.message
+            progress(Progress(view.done, view.total, words))
+        time.sleep(TICK)
+
+
+class _Attempt:
+    """One attempt of the owner of a job, from waiting for a slot to its end in the store."""
+
+    def __init__(self, store: JobStore, results: ResultCache, request: Request, key: str, owner: str, home: Path):
+        self.store, self.results, self.request = store, results, request
+        self.key, self.owner, self.home = key, owner, home
+
+    def run(self, start: Start | None, progress: Watch | None) -> None:
+        reporter = _Reporter(self.store, self.key, self.owner)
+        state, error, fresh = "failed", "", True
+        try:
+            with reporter:
+                if _finished(self.request, self.key, self.results, self.home):
+                    state = "done"  # found after all: its owner finished between our looks
+                elif self._wait_for_slot(reporter, start, progress):
+                    partial = self.store.partial(self.key)
+                    fresh = partial is None
+                    result = self._compute(reporter, start, partial, progress)
+                    if result is not None:
+                        self._check_unchanged()
+                        self.results.put(self.key, result)
+                        state = "done"
+        except KeyboardInterrupt:
+            if self.store.cancelled(self.key):
+                self._finish(CANCELLED)
+                return
+            self._finish("interrupted" if orphaned() or Worker.this().end == "kill" else CANCELLED)
+            raise
+        except InputError as problem:
+            error = str(problem)
+        except Exception as problem:
+            error = _one_line(problem)
+            log.exception("%s failed", self.request.title)
+        if state == "done" or error:
+            if error and not fresh and not reporter.advanced:
+                self.store.forget_partial(self.key)  # perhaps it cannot be resumed from: do not fail for ever
+            self._finish(state, error)
+        elif reporter.ended != LOST:
+            self._finish(reporter.ended)
+
+    def _finish(self, state: str, error: str = "") -> None:
+        try:
+            self.store.finish(self.key, self.owner, state, error)
+        except (OSError, diskcache.Timeout, Exception) as problem:
+            log.error("%s is %s %s but that could not be written: %s", self.request.title, state, error, _one_line(problem))
+
+    def _wait_for_slot(self, reporter: _Reporter, start: Start | None, progress: Watch | None) -> bool:
+        device = _device(self.request.spec(), resolve=start is None)
+        while not self.store.acquire(self.key, self.owner, device):
+            if reporter.ended:
+                return False
+            if progress is not None:
+                view = self.store.view(self.key)
+                progress(Progress(0, 0, f"queued behind {view.ahead if view else 0}"))
+            time.sleep(TICK / 2)
+        return True
+
+    def _compute(
+        self, reporter: _Reporter, start: Start | None, partial: dict[str, Array] | None, progress: Watch | None
+    ) -> Result | None:
+        """The result; None if the job was ended from outside."""
+        if start is None:
+            from ..analyses.execute import start as execute  # torch, only here
+
+            start = execute
+        self._check_unchanged()
+        steps = start(self.request.kind, self.request.source, self.request.spec(), self.home, partial)
+        try:
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    return end.value
+                reporter.post(step)
+                if progress is not None:
+                    progress(step)
+                if reporter.ended:
+                    return None
+        finally:
+            steps.close()
+
+    def _check_unchanged(self) -> None:
+        # The key was made of fingerprints when the job was asked for. What has another key now must not be kept under this one.
+        if self.request.key(self.home) != self.key:
+            raise InputError(f"{self.request.title}: a run that it needs has changed since; ask for it again")
+
+
+class _Reporter(threading.Thread):
+    """Between the computation and the store: heartbeat, progress, and why to stop. The computation never waits for a disk.
+
+    `ended` is empty, or the state in which the job is to end. A job that does not stop within `GRACE` after that, in a process
+    that was started for it, is ended here, so that nothing is left behind even when nobody watches.
+    """
+
+    def __init__(self, store: JobStore, key: str, owner: str):
+        super().__init__(name="job-reporter", daemon=True)
+        self.store, self.key, self.owner = store, key, owner
+        self.ended, self.advanced = "", False
+        self.problem: Exception | None = None
+        self._latest: Progress | None = None
+        self._pause, self._beaten, self._written, self._since = TICK, time.monotonic(), 0.0, 0.0
+        self._wake, self._over, self._guard = threading.Event(), threading.Event(), threading.Lock()
+
+    def __enter__(self) -> _Reporter:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._wake.set()
+        self.join()
+        if exception[0] is None and self.problem is not None:
+            raise self.problem
+
+    def post(self, progress: Progress) -> None:
+        """Take the news. Raises what went wrong while earlier news were written (a full disk)."""
+        if self.problem is not None:
+            raise self.problem
+        partial = progress.partial
+        if partial is not None:
+            size = sum(np.asarray(value).nbytes for value in partial.values())
+            if size <= COPY_LIMIT or time.monotonic() - self._written >= self._pause:
+                partial = {name: np.array(value) for name, value in partial.items()}  # the analysis goes on writing in its own
+            else:
+                partial = None
+        with self._guard:
+            if partial is None and self._latest is not None:
+                partial = self._latest.partial
+            self._latest = Progress(progress.done, progress.total, progress.message, partial)
+        if not self.advanced:
+            self.advanced = True
+            self._wake.set()  # the first picture at once
+
+    def run(self) -> None:
+        while True:
+            self._wake.wait(TICK)
+            self._wake.clear()
+            try:
+                self._report()
+                if self._over.is_set():
+                    return
+                self._look()
+            except diskcache.Timeout:
+                continue  # the store is busy; there is another tick
+            except Exception as problem:
+                self.problem = problem
+                if self._over.is_set():
+                    return
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        news = None
+        if self._over.is_set() or now - self._written >= self._pause:
+            with self._guard:
+                news, self._latest = self._latest, None
+        if news is not None:
+            owned = self.store.advance(self.key, self.owner, news)
+            self._written = self._beaten = time.monotonic()
+            self._pause = max(TICK, 10 * (self._written - now))  # large pictures take at most a tenth of the time
+        elif now - self._beaten >= BEAT:
+            owned = self.store.beat(self.key, self.owner)
+            self._beaten = now
+        else:
+            return
+        if not owned and not self.ended:
+            self.ended = LOST
+
+    def _look(self) -> None:
+        if not self.ended:
+            if self.store.cancelled(self.key):
+                self.ended = CANCELLED
+            elif orphaned():
+                self.ended = ORPHANED
+        if self.ended and not self._since:
+            self._since = time.monotonic()
+        if self.ended and time.monotonic() - self._since > GRACE and Worker.this().end == "kill":
+            if self.ended != LOST:
+                self.store.finish(self.key, self.owner, self.ended)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _device(spec: Spec, resolve: bool) -> str:
+    """The device whose slots the job waits for."""
+    name = str(getattr(spec, "device", "cpu"))
+    if resolve:
+        from ..analyses.execute import device  # torch, only here
+
+        name = str(device(name))
+    return "cuda:0" if name == "cuda" else name
+
+
+def _one_line(problem: BaseException) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        where = f": {problem.filename}" if problem.filename else ""
+        return f"{problem.strerror}{where}"
+    text = str(problem).strip()
+    return f"{type(problem).__name__}: {text.splitlines()[0]}" if text else type(problem).__name__
+
+
+def partial_of(view: JobView, home: Path | str) -> Mapping[str, Array] | None:
+    """The partial arrays of a job that has any."""
+    return JobStore(home).partial(view.key) if view.state in (*ACTIVE, "interrupted", "cancelled", "failed") else None
