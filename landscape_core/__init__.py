@@ -13,6 +13,7 @@ _HOMES = {
     "Objective": "landscape_core.objective",
     "Result": "landscape_core.specs",
     "InputError": "landscape_core.specs",
+    "Checkpoint": "landscape_core.jobs.compute",
     "compute": "landscape_core.jobs.compute",
 }
 __all__ = sorted(_HOMES)

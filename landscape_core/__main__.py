@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -293,23 +292,10 @@ def _source(text: str, given: argparse.Namespace, home: Path) -> str:
         return text
     if not is_file:
         raise InputError(f"--task is for weights that are given as a file, and '{text}' is a run")
-    from .checkpoints.weights import fingerprint, read_foreign
-    from .tasks.importing import import_weights
+    from .tasks.importing import run_of_file
 
-    file = Path(text)
     task = task_spec(given.task, **_settings(given.task_set, "--task-set"))
-    run = f"{_clean(file.stem)}-{fingerprint(read_foreign(file))[:8]}"
-    if RunStore(home).exists(run):
-        record = RunStore(home).read(run)
-        if task_spec(record.task, **record.arguments) == task:
-            return f"{run}@last"
-        raise InputError(f"{text} is known as run '{run}' of another task ({record.task}); import it under a name of its own")
-    import_weights(file, task, run, 0, home)
-    return f"{run}@last"
-
-
-def _clean(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:48] or "weights"
+    return f"{run_of_file(Path(text), task, home)}@last"
 
 
 def _require_done(view: JobView) -> None:

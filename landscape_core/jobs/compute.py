@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.home import home_directory
 from ..specs import AnalysisSpec, InputError, Progress, Reference, Result, analysis, task_spec
@@ -39,13 +37,6 @@ class Checkpoint:
         return f"{run_of_file(Path(self.file), task_spec(self.task, **self.arguments), home)}@last"
 
 
-Source = "str | Reference | Checkpoint | Objective"
-
-
-@overload
-def compute(kind: str, source: list[Any] | tuple[Any, ...], **options: Any) -> list[Result]: ...
-@overload
-def compute(kind: str, source: Any, **options: Any) -> Result: ...
 def compute(
     kind: str,
     source: Any,
@@ -56,7 +47,7 @@ def compute(
     vectors: Sequence[Tensor] = (),
     path: tuple[Sequence[int], Tensor] | None = None,
     **spec: Any,
-) -> Result | list[Result]:
+) -> Any:
     """The Result of an analysis, from the cache if it has been computed before.
 
     Args:
@@ -73,8 +64,8 @@ def compute(
         One Result, or a list of them for a list of sources.
 
     Raises:
-        InputError: one line that names the field or file and the fix.
-        RuntimeError: the computation failed or was cancelled elsewhere; one line says why.
+        InputError: one line that names the field or file and the fix, or says why the computation failed.
+        RuntimeError: the job was cancelled from elsewhere.
     """
     if isinstance(source, (list, tuple)):
         options = {"home": home, "progress": progress, "cache_key": cache_key, "vectors": vectors, "path": path, **spec}
@@ -96,11 +87,11 @@ def _of_run(request: Request, home: Path, progress: Report | None) -> Result:
     known = cache.get(key)
     if known is not None:
         return _stamped(known, cached=True)
-    view = run_or_join(request, home, watch=progress)
+    view = run_or_join(request, home, progress=progress)
+    if view.state == "failed":
+        raise InputError(view.error)
     if view.state != "done":
-        raise (InputError if view.bad_input else RuntimeError)(
-            view.error or f"the job ended as {view.state}; run it again to resume"
-        )
+        raise RuntimeError(f"the job was {view.state} elsewhere; ask again to resume it")
     found = cache.get(key)
     if found is None:
         raise RuntimeError("the result was dropped right after it was written: raise LANDSCAPE_CACHE_GB")
@@ -119,7 +110,8 @@ def _of_objective(
 ) -> Result:
     import torch
 
-    from ..analyses.context import Context, Path as Trajectory
+    from ..analyses.context import Context
+    from ..analyses.context import Path as Trajectory
     from ..analyses.execute import analyse
     from ..objective import Objective
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import diskcache
@@ -17,7 +17,7 @@ from ..specs import Array, InputError, Progress, Result, Spec
 from .processes import Worker, orphaned
 from .requests import Request
 from .results import ResultCache
-from .store import ACTIVE, BEAT, GRACE, JobStore, JobView
+from .store import BEAT, GRACE, JobStore, JobView
 
 log = logging.getLogger("landscape.jobs")
 TICK = 0.25  # seconds between two looks at the store
@@ -28,9 +28,7 @@ Start = Callable[[str, str | None, Spec, Path, dict[str, Array] | None], Generat
 Watch = Callable[[Progress], None]
 
 
-def run_or_join(
-    request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None
-) -> JobView:
+def run_or_join(request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None) -> JobView:
     """Do the request, or wait for who does it already; take over if they die. Returns the job as it ended.
 
     `start(kind, source, spec, home, partial)` computes (default: analyses.execute.start); `progress` is told how far it is, also
@@ -53,8 +51,8 @@ def run_or_join(
             return view
         if view is not None and view.state == "done" and (owner is not None or _finished(request, key, results, home)):
             return view
-        if orphaned():
-            raise InputError("the program that asked for this job has ended")
+        if view is not None and orphaned():
+            return view  # who asked for it has ended: nobody takes it up again
 
 
 def run_all(
@@ -132,7 +130,7 @@ class _Attempt:
     def _finish(self, state: str, error: str = "") -> None:
         try:
             self.store.finish(self.key, self.owner, state, error)
-        except (OSError, diskcache.Timeout, Exception) as problem:
+        except Exception as problem:
             log.error("%s is %s %s but that could not be written: %s", self.request.title, state, error, _one_line(problem))
 
     def _wait_for_slot(self, reporter: _Reporter, start: Start | None, progress: Watch | None) -> bool:
@@ -196,12 +194,10 @@ class _Reporter(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._wake.set()
         self.join()
-        if exception[0] is None and self.problem is not None:
-            raise self.problem
 
     def post(self, progress: Progress) -> None:
         """Take the news. Raises what went wrong while earlier news were written (a full disk)."""
@@ -274,9 +270,9 @@ def _device(spec: Spec, resolve: bool) -> str:
     """The device whose slots the job waits for."""
     name = str(getattr(spec, "device", "cpu"))
     if resolve:
-        from ..analyses.execute import device  # torch, only here
+        from ..tasks.devices import torch_device  # torch, only here
 
-        name = str(device(name))
+        name = str(torch_device(name))
     return "cuda:0" if name == "cuda" else name
 
 
@@ -286,8 +282,3 @@ def _one_line(problem: BaseException) -> str:
         return f"{problem.strerror}{where}"
     text = str(problem).strip()
     return f"{type(problem).__name__}: {text.splitlines()[0]}" if text else type(problem).__name__
-
-
-def partial_of(view: JobView, home: Path | str) -> Mapping[str, Array] | None:
-    """The partial arrays of a job that has any."""
-    return JobStore(home).partial(view.key) if view.state in (*ACTIVE, "interrupted", "cancelled", "failed") else None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -69,6 +72,19 @@ def import_weights(file: str | Path, task: TaskSpec, run: str, step: int, home: 
         record = record.model_copy(update={"checkpoints": tuple(checkpoints)})
         store.write(record)
     return record
+
+
+def run_of_file(file: Path, task: TaskSpec, home: Path) -> str:
+    """The run that weights in a file are kept as: named after the file and its contents, imported on first use.
+
+    Raises InputError as `import_weights` does.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem).lstrip("._-")[:48] or "weights"
+    marks = json.dumps([task.name, task.arguments], sort_keys=True)
+    run = f"{stem}-{hashlib.sha256((fingerprint(read_foreign(file)) + marks).encode()).hexdigest()[:8]}"
+    if not RunStore(home).exists(run):
+        import_weights(file, task, run, 0, home)
+    return run
 
 
 def _usable(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,142 @@
+"""How Dash starts a job: each in a process of its own, forked from a clean server that has imported torch already.
+
+Dash's stock manager forks the web process, which hangs when another thread is in SQLite or has used OpenMP; it shares keys
+between tabs, and it kills the previous call of a callback. Here only the job store ends a job. `background_manager` is the one
+place that knows which manager is used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import multiprocess
+import psutil
+from dash import DiskcacheManager
+
+# What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
+PRELOAD = (
+    "torch",
+    "numpy",
+    "dill",
+    "diskcache",
+    "psutil",
+    "pydantic",
+    "plotly.graph_objects",
+    "dash",
+    "dash_mantine_components",
+    "landscape_core.analyses.execute",
+    "landscape_core.analyses.surface",
+    "landscape_core.jobs.runner",
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class SafeDiskcacheManager(DiskcacheManager):
+    """Dash's DiskcacheManager with forkserver processes that end with the server, and one key for each call.
+
+    A worker that dies leaves no result here: Dash is told that there is nothing to update, and the job store says what happened.
+    """
+
+    def __init__(self, cache: diskcache.Cache, preload: tuple[str, ...] = PRELOAD):
+        super().__init__(cache)
+        self._context = multiprocess.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        self._starting = threading.Lock()
+        self._seen = threading.local()
+
+    def warm(self) -> None:
+        """Start the fork server and wait until it has imported everything (some seconds): the first job then starts at once."""
+        self._start(time.time, ()).join()
+
+    def build_cache_key(self, fn: Any, args: Any, cache_args_to_ignore: Any, triggered: Any) -> str:
+        """A new key for each call: that equal requests are computed once is the job store's business."""
+        return f"{super().build_cache_key(fn, args, cache_args_to_ignore, triggered)}{uuid.uuid4().hex}"
+
+    def call_job_fn(self, key: str, job_fn: Any, args: Any, context: Any) -> str:
+        """Start the process; returns its pid and start time, which no later process has."""
+        process = self._start(job_fn, (key, self._make_progress_key(key), args, context))
+        try:
+            return f"{process.pid}:{psutil.Process(process.pid).create_time()}"
+        except psutil.NoSuchProcess:
+            return f"{process.pid}:0"  # has ended already
+
+    def job_running(self, job: str | None) -> bool:
+        """Whether the process lives. Right after `get_result`, whether it lived before the result was looked for."""
+        seen = getattr(self._seen, "alive", None)
+        self._seen.alive = None
+        return seen[1] if seen is not None and seen[0] == job else _lives(job)
+
+    def get_result(self, key: str, job: str | None) -> Any:
+        """The result, handed out once, or UNDEFINED."""
+        # Life is checked before the result: else one written in between, by a process that ends, would be lost.
+        self._seen.alive = (job, _lives(job))
+        result = self.handle.pop(key, default=self.UNDEFINED)
+        if result is not self.UNDEFINED:
+            self.clear_cache_entry(self._make_progress_key(key))
+        return result
+
+    def terminate_job(self, job: str | None) -> None:
+        """Nothing: Dash asks for this when a callback is called again or a page is left, and a job has other watchers."""
+
+    def terminate_unhealthy_job(self, job: str | None) -> bool:
+        """False: nothing is ended here."""
+        return False
+
+    def _start(self, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        # daemon: the server does not wait for its jobs when it ends, it ends them.
+        process = self._context.Process(target=target, args=args, daemon=True)
+        with self._starting, _python_path(ROOT):
+            process.start()
+        return process
+
+
+def background_manager(home: Path | str) -> SafeDiskcacheManager:
+    """The manager for `Dash(background_callback_manager=...)`. What it keeps is in home/callbacks, apart from ours: Dash pickles.
+
+    The folder is wiped at start, unless another server under the same home uses it.
+    """
+    folder = Path(home) / "callbacks"
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder.with_name(".callbacks.lock"), os.O_RDWR | os.O_CREAT, 0o600)  # held until this process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    folder.mkdir(mode=0o700, exist_ok=True)
+    manager = SafeDiskcacheManager(diskcache.Cache(str(folder)))
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return manager
+
+
+def _lives(job: str | None) -> bool:
+    pid, _, born = (job or "").partition(":")
+    try:
+        process = psutil.Process(int(pid))
+        return bool(process.create_time() == float(born) and process.status() != psutil.STATUS_ZOMBIE)
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+@contextmanager
+def _python_path(root: Path) -> Iterator[None]:
+    """The fork server is a new interpreter: it finds our packages wherever the program was started from."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(root) if before is None else f"{root}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
