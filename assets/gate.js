@@ -1,0 +1,65 @@
+/* Gates: at most one request of a kind is under way; what happens meanwhile is not lost but answered by the next one.
+   A timer whose answer takes longer than its interval would otherwise never be drawn. */
+(function () {
+    "use strict";
+    const ns = (window.dash_clientside = window.dash_clientside || {});
+    const api = (ns.landscape = ns.landscape || {});
+    const STUCK = 10000; // ms after which an answer is taken for lost (a restarted server)
+    const poll = { busy: false, since: 0, tick: 0, active: true };
+
+    api.tick = function (n) {
+        const now = Date.now();
+        poll.tick += 1;
+        const lost = now - poll.since > STUCK;
+        if ((poll.busy && !lost) || document.hidden || (!poll.active && poll.tick % 4 !== 0)) {
+            return ns.no_update;
+        }
+        poll.busy = true;
+        poll.since = now;
+        return n || 0;
+    };
+
+    api.tock = function (answer) {
+        poll.busy = false;
+        if (answer) {
+            poll.active = answer.busy || (poll.hurry || 0) > Date.now();
+        }
+        return ns.no_update;
+    };
+
+    // Something was launched: look often for a while, until the store knows of it.
+    api.hurry = function () {
+        poll.hurry = Date.now() + 8000;
+        poll.active = true;
+    };
+
+    // Draw gate of a page: `want` is what should be on the screen; a draw under way is let finish first.
+    const draws = {};
+    api.want = function (want, name) {
+        const gate = (draws[name] = draws[name] || { busy: false, since: 0, pending: null, last: null });
+        const text = JSON.stringify(want);
+        if (text === gate.last && !gate.busy) {
+            return ns.no_update;
+        }
+        if (gate.busy && gate.visit === want.visit && Date.now() - gate.since < STUCK) {
+            gate.pending = want;
+            return ns.no_update;
+        }
+        gate.busy = true;
+        gate.since = Date.now();
+        gate.last = text;
+        gate.visit = want.visit; // the page was opened anew: nobody will answer for the one before
+        gate.pending = null;
+        return want;
+    };
+
+    api.drawn = function (name) {
+        const gate = draws[name];
+        if (!gate) {
+            return ns.no_update;
+        }
+        gate.busy = false;
+        const next = gate.pending;
+        return next === null ? ns.no_update : api.want(next, name);
+    };
+})();

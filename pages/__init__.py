@@ -1,0 +1,46 @@
+"""The pages: one module each, which registers itself; what they share is in `_components`.
+
+A page module calls `register(Page(...))` at import; `load()` imports them all, so a new page is one new file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: `layout(query)` builds it from what the address says (a `state.Query`)."""
+
+    path: str
+    title: str
+    layout: Callable[..., Any]
+    order: int = 100
+    icon: str = "•"  # one character, drawn in the navigation
+    question: str = ""
+
+
+PAGES: dict[str, Page] = {}
+
+
+def register(page: Page) -> Page:
+    """Make the page known under its path."""
+    PAGES[page.path] = page
+    return page
+
+
+def load() -> list[Page]:
+    """Import every page module and give the pages back in the order of the navigation."""
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+    return ordered()
+
+
+def ordered() -> list[Page]:
+    """The registered pages in the order of the navigation."""
+    return sorted(PAGES.values(), key=lambda page: (page.order, page.path))

@@ -1,0 +1,202 @@
+"""A form made from a Spec: one control a field, with its bounds, unit and description. Nothing is said twice."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+import dash_mantine_components as dmc
+from dash import html
+from pydantic import BaseModel
+
+from landscape_core.specs import InputError, bounds_of, choices_of, is_local, parse_text, unit_of
+
+from .state import text_of
+from .words import humanise
+
+NOTHING = "null"  # the choice that stands for a field's null
+
+
+def visible_fields(spec: type[BaseModel]) -> list[str]:
+    """The fields that a browser may set."""
+    return [name for name in spec.model_fields if not is_local(spec, name)]
+
+
+def control(
+    spec: type[BaseModel],
+    name: str,
+    form: str,
+    value: Any = ...,
+    *,
+    label: str | None = None,
+    suggestions: Sequence[str] = (),
+    words: Mapping[Any, str] | None = None,
+) -> Any:
+    """The control of one field, with id `field_id(form, name, ...)`. `value` is a JSON value; the default if left out.
+
+    A choice is a Select, a yes/no a Switch, a bounded number a NumberInput, a list of texts a TagsInput, all else a text of JSON.
+    `words` names choices for people; `suggestions` are offered for texts.
+    """
+    info = spec.model_fields[name]
+    value = _json(info.default) if value is ... else value
+    unit, kind = unit_of(spec, name), kind_of(spec, name)
+    title = label or humanise(name)
+    caption = _caption(f"{title} ({unit})" if unit and kind == "text" else title, info.description or "")
+    common: dict[str, Any] = {"label": caption, "className": "field"}
+    if kind == "switch":
+        return dmc.Switch(id=field_id(form, name, "checked"), checked=bool(value), **common)
+    place = field_id(form, name, "value")
+    if kind == "choice":
+        options = [{"value": text_of(c), "label": (words or {}).get(c, humanise(str(c)))} for c in choices_of(spec, name)]
+        if _optional(spec, name):
+            options.insert(0, {"value": NOTHING, "label": (words or {}).get(None, "automatic")})
+        return dmc.Select(id=place, data=options, value=text_of(value), allowDeselect=False, **common)
+    if kind == "number":
+        low, high = bounds_of(spec, name)
+        whole = _member(spec, name, int) and not _member(spec, name, float)
+        return dmc.NumberInput(
+            id=place,
+            value="" if value is None else value,
+            min=low,
+            max=high,
+            step=1 if whole else _step(info.default),
+            allowDecimal=not whole,
+            clampBehavior="none",  # a value out of bounds is named, not silently changed
+            placeholder="all" if name == "samples" else "automatic" if _optional(spec, name) else None,
+            suffix=f" {unit}" if unit else None,
+            debounce=300,
+            **common,
+        )
+    if kind == "tags":
+        return dmc.TagsInput(
+            id=place, value=list(value or []), data=list(suggestions), debounce=300, placeholder="RUN@STEP", clearable=True, **common
+        )
+    if suggestions:
+        return dmc.Autocomplete(
+            id=place, value=_text(value), data=list(suggestions), debounce=300, placeholder="none", size="xs", **common
+        )
+    return dmc.TextInput(id=place, value=_text(value), debounce=400, placeholder="automatic", **common)
+
+
+def field_id(form: str, name: str, prop: str) -> dict[str, str]:
+    """The id of a control: `prop` is the property that holds its value, `value` or `checked`."""
+    return {"form": form, "field": name, "prop": prop}
+
+
+def kind_of(spec: type[BaseModel], name: str) -> str:
+    """Which control a field gets: choice, switch, number, tags or text."""
+    members = _members(spec, name)
+    if choices_of(spec, name):
+        return "choice"
+    if members == {bool}:
+        return "switch"
+    if members <= {int, float}:
+        return "number"
+    if len(members) == 1 and get_origin(only := next(iter(members))) is tuple and get_args(only)[:1] == (str,):
+        return "tags"
+    return "text"
+
+
+def to_value(spec: type[BaseModel], name: str, raw: Any) -> Any:
+    """The JSON value that a control's content stands for; an emptied control is null, or the default where null is not allowed."""
+    kind = kind_of(spec, name)
+    empty = None if _optional(spec, name) else _json(spec.model_fields[name].default)
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
+        return empty
+    if kind == "choice":
+        return parse_text(raw) if isinstance(raw, str) else raw
+    if kind == "text" and isinstance(raw, str):
+        text = raw.strip()
+        parsed = parse_text(text)
+        if parsed == text and "," in text and str not in _members(spec, name):
+            parsed = parse_text(f"[{text}]")  # 41, 31 is what people write
+        if parsed != text and str in _members(spec, name) and not isinstance(parsed, str):
+            return text  # a run may be called 42
+        return text if isinstance(parsed, str) and parsed.startswith("[") else parsed
+    return raw
+
+
+def read_form(spec: type[BaseModel], inputs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The values of a form from the entries of `ctx.inputs_list` (dicts with `id` and, if set, `value`)."""
+    values = {}
+    for item in inputs:
+        name = item["id"]["field"]
+        if name in spec.model_fields and not is_local(spec, name):
+            values[name] = to_value(spec, name, item.get("value"))
+    return values
+
+
+def from_texts(spec: type[BaseModel], texts: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The values to fill a form with, from a query string, and what could not be taken, one line each.
+
+    A value of the right kind is taken even if it is out of bounds: the form shows it, and the line under it says what is wrong.
+    """
+    values, problems = {}, []
+    for name, text in texts.items():
+        try:
+            if name not in spec.model_fields or is_local(spec, name):
+                spec.parse({name: parse_text(text)}, remote=True)  # type: ignore[attr-defined]
+            values[name] = _fit(spec, name, parse_text(text))
+        except InputError as error:
+            problems.append(str(error))
+    return values, problems
+
+
+def _fit(spec: type[BaseModel], name: str, value: Any) -> Any:
+    kind = kind_of(spec, name)
+    wanted = {
+        "choice": value in choices_of(spec, name) or (value is None and _optional(spec, name)),
+        "switch": isinstance(value, bool),
+        "number": isinstance(value, (int, float)) and not isinstance(value, bool) or (value is None and _optional(spec, name)),
+        "tags": isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "text": True,
+    }[kind]
+    if wanted:
+        return value
+    allowed = {
+        "choice": "one of " + ", ".join(str(choice) for choice in choices_of(spec, name)),
+        "switch": "true or false",
+        "number": "a number",
+        "tags": 'a list of texts, ["RUN@STEP"]',
+    }[kind]
+    shown = text_of(value)
+    raise InputError(f"field '{name}': must be {allowed} (got {shown if len(shown) < 60 else shown[:57] + '...'})")
+
+
+def _members(spec: type[BaseModel], name: str) -> set[Any]:
+    annotation = spec.model_fields[name].annotation
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return {option for option in options if option is not type(None)}
+
+
+def _member(spec: type[BaseModel], name: str, kind: type) -> bool:
+    return kind in _members(spec, name)
+
+
+def _optional(spec: type[BaseModel], name: str) -> bool:
+    annotation = spec.model_fields[name].annotation
+    return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+
+
+def _step(default: Any) -> float:
+    return 0.1 if not isinstance(default, float) or default == 0 else abs(default) / 10
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else ", ".join(map(text_of, value)) if _flat(value) else text_of(value)
+
+
+def _flat(value: Any) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value)
+
+
+def _caption(label: str, description: str) -> Any:
+    return dmc.Tooltip(html.Span(label), label=description, position="top-start") if description else label

@@ -1,0 +1,240 @@
+"""Jobs on a page: the one launcher, the one poll, and how a job looks in each of its states.
+
+A page puts `launcher(name)` into its layout and writes `launch([request, ...])` into `launch_output(name)`: the requests are then
+done in order, in a process of their own; requests that do not need each other get launchers of their own. Everything a page shows
+of a job it reads from the job store: the `pulse` store holds `JobView`s as dicts and changes whenever one of the active jobs, or
+of those whose keys stand in the `watched` store, has changed. So reload, a second tab and a closed one need no special case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+
+from landscape_core.checkpoints.home import home_directory
+from landscape_core.jobs.requests import Request
+from landscape_core.specs import InputError
+
+from . import stores
+from .words import duration, number
+
+POLL = 500  # milliseconds; the gate in assets/gate.js lets only every fourth through while nothing runs
+RECENT = 8  # ended jobs that the list still shows
+Job = Mapping[str, Any]  # the fields of a JobView
+
+
+# -- launching -----------------------------------------------------------------------------------------------------
+
+
+def launcher(name: str) -> html.Div:
+    """The stores through which a page launches requests under this name."""
+    return html.Div([dcc.Store({"launch": name}), dcc.Store({"launched": name})], hidden=True)
+
+
+def launch_output(name: str) -> Output:
+    """Where a callback writes `launch(...)`."""
+    return Output({"launch": name}, "data", allow_duplicate=True)
+
+
+def launch(requests: Iterable[Request]) -> dict[str, Any]:
+    """What makes a launcher do these requests in order, each after the one before is done."""
+    return {"id": uuid.uuid4().hex, "requests": [request.to_json() for request in requests]}
+
+
+@callback(
+    Output({"launched": MATCH}, "data"),
+    Input({"launch": MATCH}, "data"),
+    background=True,
+    interval=2000,
+    prevent_initial_call=True,
+)
+def _work(data: Mapping[str, Any] | None) -> list[str]:
+    """Runs in a process of its own; gives back keys, never a picture."""
+    if not data:
+        raise PreventUpdate
+    from landscape_core.jobs.runner import run_all
+
+    try:
+        requests = [Request.from_json(text, remote=True) for text in data["requests"]]
+        return run_all(requests, home_directory())
+    except InputError:
+        return []  # the page that asked has shown this line already, when it made the key
+
+
+# -- watching ------------------------------------------------------------------------------------------------------
+
+
+def poll_parts() -> html.Div:
+    """The clock, the gate and the pulse: part of the shell, once."""
+    return html.Div(
+        [
+            dcc.Interval("clock", interval=POLL),
+            dcc.Store("gate"),
+            dcc.Store("pulse", data={"jobs": {}, "recent": []}),
+            dcc.Store("pulse-ack"),
+            dcc.Store("watched", data=[]),
+            launcher("jobs"),
+        ],
+        hidden=True,
+    )
+
+
+clientside_callback(ClientsideFunction("landscape", "tick"), Output("gate", "data"), Input("clock", "n_intervals"))
+clientside_callback(
+    ClientsideFunction("landscape", "tock"), Output("pulse-ack", "modified_timestamp"), Input("pulse-ack", "data")
+)
+
+
+@callback(
+    Output("pulse", "data"),
+    Output("pulse-ack", "data"),
+    Input("gate", "data"),
+    Input("watched", "data"),
+    State("pulse-ack", "data"),
+    State("pulse", "data"),
+    prevent_initial_call=True,
+)
+def _pulse(gate: Any, watched: Sequence[str] | None, ack: Mapping[str, Any] | None, old: Mapping[str, Any]) -> Any:
+    """The jobs that matter to this tab, sent only when something has changed."""
+    content = snapshot(watched or (), old["recent"])
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    busy = any(job["state"] in ("queued", "running") for job in content["jobs"].values())
+    answer = {"gate": gate, "digest": digest, "busy": busy, "id": uuid.uuid4().hex}
+    return (no_update if ack and ack["digest"] == digest else content), answer
+
+
+def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> dict[str, Any]:
+    """`jobs`: views by key of the active jobs, the watched keys and the recent ones; `recent`: what the list shows, newest first."""
+    store = stores.jobs()
+    views = {view.key: view for view in store.active()}
+    order = list(dict.fromkeys([*views, *recent]))
+    for key in [*watched, *order]:
+        if key not in views and (view := store.view(key)) is not None:
+            views[key] = view
+    jobs = {key: _plain(asdict(view)) for key, view in views.items()}
+    return {"jobs": jobs, "recent": [key for key in order if key in jobs][: max(RECENT, len(store.active()))]}
+
+
+def _plain(job: dict[str, Any]) -> dict[str, Any]:
+    # What changes with every look without anything having happened would send the whole snapshot each time.
+    left = job["seconds_left"]
+    job["seconds_left"] = None if left is None else float(f"{left:.2g}")
+    job["wall"] = round(job["wall"], 1) if job["state"] == "done" else 0.0
+    job["updated"] = 0.0 if job["state"] == "running" else job["updated"]
+    return job
+
+
+# -- showing -------------------------------------------------------------------------------------------------------
+
+
+def status(job: Job | None, *, title: str = "", color: str | None = None, unit: str = "", done: str = "") -> html.Div:
+    """One job in words, with a bar while it runs and the button that is the next step. `None` is drawn as nothing.
+
+    `unit` names what is counted ("points"); `done` is what to say of a finished job instead of its computing time.
+    """
+    if job is None:
+        return html.Div(className="job", hidden=True)
+    state = job["state"]
+    words = _words(job, unit, done)
+    share = 100 * job["done"] / job["total"] if job["total"] else 0
+    bar: list[Any] = []
+    if state in ("running", "queued", "interrupted", "cancelled") and (job["total"] or state == "running"):
+        bar = [
+            dmc.Progress(
+                value=max(share, 1),
+                size="sm",
+                color=color or "indigo",
+                animated=state == "running",
+                className="job-bar",
+                attributes={"section": {"aria-label": f"Progress of {job['title']}", "aria-valuetext": words}},
+            )
+        ]
+    head = [
+        *([html.Span(className="dot", style={"background": color})] if color else []),
+        html.Span(title or job["title"], className="job-title"),
+        html.Span(words, className="job-words"),
+        _button(job),
+    ]
+    return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{state}", role="status")
+
+
+def _words(job: Job, unit: str, done: str) -> str:
+    state = job["state"]
+    count = f"{number(job['done'])} of {number(job['total'])} {unit}".strip() if job["total"] else ""
+    message = "" if unit and job["total"] else job["message"]
+    if job["cancelling"]:
+        return "stopping …"
+    if state == "queued":
+        return f"waiting; {job['ahead']} before it" if job["ahead"] else "waiting for a free place"
+    if state == "running":
+        left = job["seconds_left"]
+        parts = [message or count or "starting …", f"{duration(left)} left" if left is not None else ""]
+        return " · ".join(part for part in parts if part)
+    if state == "interrupted":
+        return f"interrupted at {count}; what is done is kept" if count else "interrupted before it began"
+    if state == "cancelled":
+        return f"cancelled at {count}; what is done is kept" if count else "cancelled"
+    if state == "failed":
+        return f"failed: {job['error']}"
+    return done or f"done in {duration(job['wall'])}"
+
+
+def _button(job: Job) -> Any:
+    title, key = job["title"], job["key"]
+    if job["state"] in ("queued", "running"):
+        return dmc.Button(
+            "Cancel",
+            id={"job": "cancel", "key": key},
+            variant="default",
+            size="compact-xs",
+            disabled=job["cancelling"],
+            **{"aria-label": f"Cancel {title}"},
+        )
+    if job["state"] in ("interrupted", "cancelled", "failed"):
+        word = "Run again" if job["state"] == "failed" else "Resume"
+        return dmc.Button(
+            word, id={"job": "resume", "key": key}, variant="light", size="compact-xs", **{"aria-label": f"{word}: {title}"}
+        )
+    return None
+
+
+def job_list(pulse: Mapping[str, Any]) -> list[html.Div]:
+    """The jobs for the header's list, newest first."""
+    rows = [pulse["jobs"][key] for key in pulse["recent"] if key in pulse["jobs"]]
+    return [status(job) for job in rows] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
+
+
+def request_of(job: Job) -> Request:
+    """The request that the job was made for."""
+    return Request(job["kind"], job["source"], dict(job["values"]))
+
+
+@callback(
+    Output("watched", "data", allow_duplicate=True),
+    Input({"job": "cancel", "key": ALL}, "n_clicks"),
+    State("watched", "data"),
+    prevent_initial_call=True,
+)
+def _cancel(clicks: Sequence[int | None], watched: list[str]) -> list[str]:
+    if not any(clicks) or not isinstance(ctx.triggered_id, dict):
+        raise PreventUpdate
+    stores.jobs().cancel(ctx.triggered_id["key"])
+    return watched  # asks for a pulse at once
+
+
+@callback(launch_output("jobs"), Input({"job": "resume", "key": ALL}, "n_clicks"), prevent_initial_call=True)
+def _resume(clicks: Sequence[int | None]) -> dict[str, Any]:
+    if not any(clicks) or not isinstance(ctx.triggered_id, dict):
+        raise PreventUpdate
+    view = stores.jobs().view(ctx.triggered_id["key"])
+    if view is None:
+        raise PreventUpdate
+    return launch([request_of(asdict(view))])

@@ -1,0 +1,41 @@
+"""The stores that pages read: runs, jobs and results of the home directory. Opened once a process; nothing here computes."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from landscape_core.checkpoints.home import home_directory
+from landscape_core.checkpoints.runs import RunStore
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.store import JobStore
+
+
+def home() -> Path:
+    """The home directory that the server was started with."""
+    return home_directory()
+
+
+def runs() -> RunStore:
+    """The runs on disk."""
+    return RunStore(home())
+
+
+def jobs() -> JobStore:
+    """The job store: the one truth about what runs and how far it is."""
+    return _jobs(home())
+
+
+def results() -> ResultCache:
+    """The finished results, by key."""
+    return _results(home())
+
+
+@cache
+def _jobs(folder: Path) -> JobStore:
+    return JobStore(folder)
+
+
+@cache
+def _results(folder: Path) -> ResultCache:
+    return ResultCache(folder)
