@@ -21,21 +21,23 @@ from .specs import (
     Result,
     Spec,
     analysis,
-    bounds_of,
-    choices_of,
-    is_local,
     parse_text,
     task_fields,
     task_spec,
-    unit_of,
 )
+from .specs.describe import describe
 
 if TYPE_CHECKING:
+    from .jobs.compute import Checkpoint
     from .jobs.store import JobView
 
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
 OUT_FILES = (".npz", ".json", ".html", ".png", ".csv", ".vtk")
 CANCELLED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+class _Failed(Exception):
+    """The job failed or was cancelled from elsewhere; it was not what was asked for that was wrong."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except InputError as error:
         return _complain(error, 2)
-    except RuntimeError as error:
+    except _Failed as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         print("cancelled; what is computed so far is kept: the same command resumes it", file=sys.stderr)
@@ -144,31 +146,13 @@ def _wants_json(given: argparse.Namespace) -> bool:
 # ------------------------------------------------------------------------------------------------------------ listing
 
 
-def describe(spec: type[Spec], names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """The fields of a Spec as JSON values: default, lowest, highest, choices, unit, description."""
-    default = spec().model_dump(mode="json")
-    fields = {}
-    for name in spec.model_fields if names is None else names:
-        low, high = bounds_of(spec, name)
-        fields[name] = {
-            "default": default[name],
-            "lowest": low,
-            "highest": high,
-            "choices": list(choices_of(spec, name)),
-            "unit": unit_of(spec, name),
-            "description": spec.model_fields[name].description,
-            "command_line_only": is_local(spec, name),
-        }
-    return fields
-
-
 def _field_lines(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, about in fields.items():
         notes = [f"default {json.dumps(about['default'])}"]
         if about["choices"]:
             notes.append(" | ".join(json.dumps(choice).strip('"') for choice in about["choices"]))
         elif about["lowest"] is not None:
-            notes.append(f"{about['lowest']:g} to {about['highest']:g}")
+            notes.append(f"{about['lowest']:,} to {about['highest']:,}")
         if about["unit"]:
             notes.append(about["unit"])
         yield f"    {name}  ({'; '.join(notes)})"
@@ -190,21 +174,24 @@ def _tasks(given: argparse.Namespace) -> None:
     from .tasks.task import parameter_count
 
     about: dict[str, dict[str, Any]] = {}
-    described: dict[str, dict[str, Any]] = {}
+    described: dict[type[Spec], dict[str, Any]] = {}
     for name in TASKS:
         arguments: dict[str, Any] = {}
         for field, owner in task_fields(name).items():
             arguments |= describe(owner, [field])
+            # Said once, under the class that brings it in, for all that inherit it.
+            first = next(c for c in reversed(owner.__mro__) if issubclass(c, Spec) and field in c.model_fields)
+            described.setdefault(first, {})[field] = arguments[field]
         about[name] = {"parameters": parameter_count(task_spec(name)), "arguments": arguments}
-        described |= arguments
     if _wants_json(given):
         print(json.dumps(about, indent=2))
         return
     for name, item in about.items():
         count = "as many as the data need" if item["parameters"] is None else f"{item['parameters']:,} parameters"
         print(f"{name}: {count}; arguments {', '.join(item['arguments'])}")
-    print("\nWhat the arguments mean:")
-    print("\n".join(_field_lines(described)))
+    for owner, fields in described.items():
+        print(f"\n{owner.__doc__}")
+        print("\n".join(_field_lines(fields)))
 
 
 # ---------------------------------------------------------------------------------------------------------- computing
@@ -253,7 +240,7 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _compute(given: argparse.Namespace) -> None:
-    from .jobs.compute import compute
+    from .jobs.compute import Checkpoint, compute
 
     item = analysis(given.analysis)
     settings = _settings(given.set)
@@ -263,8 +250,12 @@ def _compute(given: argparse.Namespace) -> None:
     sources = [_source(text, given, home) for text in given.sources]
     results = []
     for source in sources:
-        with _progress(f"{item.name} of {source}") as progress:
-            results.append(compute(item.name, source, home=home, progress=progress, **settings))
+        name = Path(source.file).name if isinstance(source, Checkpoint) else source
+        try:
+            with _progress(f"{item.name} of {name}") as progress:
+                results.append(compute(item.name, source, home=home, progress=progress, **settings))
+        except RuntimeError as error:
+            raise _Failed(error) from None
     if _wants_json(given):
         texts = [_plain(result) for result in results]
         print(json.dumps(texts[0] if len(texts) == 1 else texts))
@@ -278,9 +269,10 @@ def _compute(given: argparse.Namespace) -> None:
                 print(f"written to {file}")
 
 
-def _source(text: str, given: argparse.Namespace, home: Path) -> str:
-    """The reference that `text` is; a file of weights becomes a run named after its contents, so that it is cached as well."""
+def _source(text: str, given: argparse.Namespace, home: Path) -> str | Checkpoint:
+    """What `text` names: a checkpoint of a run, or with --task a file of weights."""
     from .checkpoints.runs import RunStore
+    from .jobs.compute import Checkpoint
 
     is_file = os.sep in text or text.endswith(WEIGHT_FILES)
     if given.task is None:
@@ -291,11 +283,8 @@ def _source(text: str, given: argparse.Namespace, home: Path) -> str:
         RunStore(home).resolve(text)
         return text
     if not is_file:
-        raise InputError(f"--task is for weights that are given as a file, and '{text}' is a run")
-    from .tasks.importing import run_of_file
-
-    task = task_spec(given.task, **_settings(given.task_set, "--task-set"))
-    return f"{run_of_file(Path(text), task, home)}@last"
+        raise InputError(f"--task is for weights that are given as a file, and '{text}' is not one")
+    return Checkpoint(text, given.task, _settings(given.task_set, "--task-set"))
 
 
 def _require_done(view: JobView) -> None:
@@ -303,7 +292,8 @@ def _require_done(view: JobView) -> None:
     if view.state == "cancelled":
         raise KeyboardInterrupt
     if view.state != "done":
-        raise RuntimeError(view.error or f"the job ended as {view.state}; the same command resumes it")
+        kind = InputError if view.bad_input else _Failed
+        raise kind(view.error or f"the training is {view.state}; the same command resumes it")
 
 
 def _summary(result: Result) -> Iterator[str]:

@@ -64,8 +64,8 @@ def compute(
         One Result, or a list of them for a list of sources.
 
     Raises:
-        InputError: one line that names the field or file and the fix, or says why the computation failed.
-        RuntimeError: the job was cancelled from elsewhere.
+        InputError: one line that names the field or file and the fix.
+        RuntimeError: the job failed for another reason (the traceback is in the log) or was cancelled from elsewhere.
     """
     if isinstance(source, (list, tuple)):
         options = {"home": home, "progress": progress, "cache_key": cache_key, "vectors": vectors, "path": path, **spec}
@@ -89,7 +89,7 @@ def _of_run(request: Request, home: Path, progress: Report | None) -> Result:
         return _stamped(known, cached=True)
     view = run_or_join(request, home, progress=progress)
     if view.state == "failed":
-        raise InputError(view.error)
+        raise (InputError if view.bad_input else RuntimeError)(view.error)
     if view.state != "done":
         raise RuntimeError(f"the job was {view.state} elsewhere; ask again to resume it")
     found = cache.get(key)

@@ -1,0 +1,26 @@
+"""The fields of a Spec as JSON values: what a listing says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .base import Spec, bounds_of, choices_of, is_local, unit_of
+
+
+def describe(spec: type[Spec], names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The fields of a Spec as JSON values: default, lowest, highest, choices, unit, description."""
+    default = spec().model_dump(mode="json")
+    fields = {}
+    for name in spec.model_fields if names is None else names:
+        low, high = bounds_of(spec, name)
+        fields[name] = {
+            "default": default[name],
+            "lowest": low,
+            "highest": high,
+            "choices": list(choices_of(spec, name)),
+            "unit": unit_of(spec, name),
+            "description": spec.model_fields[name].description,
+            "command_line_only": is_local(spec, name),
+        }
+    return fields
