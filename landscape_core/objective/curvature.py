@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..specs import InputError
 
 if TYPE_CHECKING:
+    from .network import Network
     from .objective import Objective
 
 
@@ -18,7 +20,8 @@ class HessianOperator:
     """H = d2 L / d theta2 at one theta, over the whole training sample. `H @ v` for v `(p,)` or `(p, k)`.
 
     Reverse over reverse (Pearlmutter 1994), one graph a batch, shared by the columns. Attention runs on PyTorch's math
-    backend inside, since the fused kernels have no second derivative. Raises InputError when the model has none.
+    backend inside, and recurrent layers without cuDNN, since the fused kernels have no second derivative. Raises InputError
+    when the model has none, or for vectors of another length.
     """
 
     def __init__(self, objective: Objective, theta: Tensor):
@@ -27,38 +30,31 @@ class HessianOperator:
         self.shape = (objective.space.size, objective.space.size)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
-        columns = vectors.reshape(vectors.shape[0], -1).to(self.theta)
+        if vectors.dim() not in (1, 2) or vectors.shape[0] != self.shape[1]:
+            raise InputError(f"vectors must have shape (p,) or (p, k) with p = {self.shape[1]} (got {tuple(vectors.shape)})")
+        columns = vectors.detach().to(self.theta).reshape(self.shape[1], -1 if vectors.numel() else 0)
         product = torch.zeros_like(columns)
         network = self.objective.network
         network.set(self.theta)
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _recurrent(network):
             for value in self.objective.weighted_terms("train"):
-                product += _columns(value, network.parameters, columns)
+                product += _columns(value, network, columns)
         self.objective.counts["products"] += columns.shape[1]
         return product.reshape(vectors.shape)
 
 
-def _columns(value: Tensor, parameters: list[torch.nn.Parameter], columns: Tensor) -> Tensor:
-    """The Hessian of a scalar times each column `(p, k)`."""
+def _recurrent(network: Network) -> AbstractContextManager[None]:
+    """Keeps a model with recurrent layers off cuDNN."""
+    if any(isinstance(module, nn.RNNBase) for module in network.model.modules()):
+        return torch.backends.cudnn.flags(enabled=False)
+    return nullcontext()
+
+
+def _columns(value: Tensor, network: Network, columns: Tensor) -> Tensor:
+    """The Hessian of a number times each column `(p, k)`."""
     try:
-        first = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True)
-        flat = torch.cat(
-            [torch.zeros_like(p).view(-1) if g is None else g.reshape(-1) for g, p in zip(first, parameters, strict=True)]
-        )
-        if not flat.requires_grad:  # the loss is linear in the parameters
-            return torch.zeros_like(columns)
-        found = []
-        for column in columns.T:
-            second = torch.autograd.grad(flat, parameters, column, retain_graph=True, allow_unused=True)
-            found.append(
-                torch.cat(
-                    [
-                        torch.zeros_like(p).view(-1) if g is None else g.reshape(-1)
-                        for g, p in zip(second, parameters, strict=True)
-                    ]
-                )
-            )
-        return torch.stack(found, 1)
+        gradient = network.gradient(value, create_graph=True)
+        return torch.stack([network.gradient(gradient, column, retain_graph=True) for column in columns.T], 1)
     except (RuntimeError, NotImplementedError) as error:
         if "out of memory" in str(error):
             raise

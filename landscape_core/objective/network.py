@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
+import types
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..specs import InputError
+from .batches import map_tensors, tensors
 from .space import ParameterSpace
 
 BatchNorm = Literal["stored", "batch"]
+_ALONE = threading.Lock()  # PyTorch's random generator is one for all threads
 
 
 class Network:
     """The model as a function of theta: `set(theta)`, then call it with a batch's inputs.
 
     Always in evaluation mode (dropout off). `batchnorm="batch"` makes every BatchNorm normalise each batch by that batch's
-    own mean and biased variance, as in training, without touching the stored statistics.
+    own mean and biased variance, as in training, without touching the stored statistics. A model that still draws random
+    numbers, updates its buffers or writes into its inputs is made a function: fixed seed, buffers put back, inputs copied.
     """
 
     def __init__(
         self, model: nn.Module, space: ParameterSpace, *, batchnorm: BatchNorm, dtype: torch.dtype, device: torch.device
     ):
         self.space = space
-        self.model = _private_copy(model).to(device=device, dtype=dtype).eval()
-        if batchnorm == "batch":
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    # Without stored statistics PyTorch uses those of the batch, in evaluation mode too.
-                    module.running_mean = module.running_var = None
+        self.model = _private_copy(model).to(device)
+        self.model = (self.model.double() if dtype == torch.float64 else self.model.float()).eval()  # complex buffers stay
+        for module in self.model.modules():
+            _settle(module, batchnorm)
         parameters = dict(self.model.named_parameters())
         self.buffer = space.flatten(parameters)
         for name, view in space.split(self.buffer).items():
@@ -39,19 +42,60 @@ class Network:
             parameters[name].grad = None
         self.parameters = [parameters[e.name] for e in space.entries]
         self._signature = _signature(self.model)
+        self._impure: bool | None = None  # unknown before the first call
+        self._saved: list[tuple[nn.Module, str, Tensor]] = []
 
     def set(self, theta: Tensor) -> None:
-        """Make theta `(p,)` the parameters, in place."""
+        """Make theta `(p,)` the parameters, in place. Raises InputError for another shape."""
+        if theta.shape != self.buffer.shape:
+            raise InputError(f"theta must have shape ({len(self.buffer)},) (got {tuple(theta.shape)})")
         with torch.no_grad():
             self.buffer.copy_(theta)
 
+    def gradient(self, value: Tensor, vector: Tensor | None = None, **options: bool) -> Tensor:
+        """Derivative by theta `(p,)` of a number, or of a vector weighted by `vector`; zero where nothing depends on theta."""
+        if not value.requires_grad:
+            return torch.zeros_like(self.buffer)
+        parts = torch.autograd.grad(value, self.parameters, vector, allow_unused=True, materialize_grads=True, **options)
+        return torch.cat([part.reshape(-1) for part in parts])
+
     def __call__(self, inputs: Any) -> Any:
         """The model's outputs. A tuple or dict is spread over the arguments of `forward` where they fit, else passed whole."""
+        try:
+            return self._forward(inputs) if self._impure is False else self._careful(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" in str(error):
+                raise InputError("batchnorm='batch' needs more than one sample in every batch: join the small ones") from None
+            raise
+
+    def _forward(self, inputs: Any) -> Any:
         if isinstance(inputs, dict) and self._fits((), inputs):
             return self.model(**inputs)
         if isinstance(inputs, (tuple, list)) and self._fits(tuple(inputs), {}):
             return self.model(*inputs)
         return self.model(inputs)
+
+    def _careful(self, inputs: Any) -> Any:
+        """One call that leaves no trace; the first one finds out whether the model needs such care at all."""
+        if self._impure is None and not self._saved:
+            self._saved = [(m, name, b) for m in self.model.modules() for name, b in m.named_buffers(recurse=False)]
+        with torch.inference_mode(False):  # ordinary copies: they count the writes into them
+            copies = [(module, name, value.clone()) for module, name, value in self._saved]
+            own = map_tensors(inputs, torch.clone)
+        for module, name, value in copies:
+            setattr(module, name, value)
+        cuda = [self.buffer.device] if self.buffer.is_cuda else []
+        with _ALONE, torch.random.fork_rng(devices=cuda):
+            _seed(cuda)
+            before = _random_state(cuda)
+            outputs = self._forward(own)
+            drawn = not torch.equal(before, _random_state(cuda))
+        updated = any(getattr(module, name, None) is not value or value._version for module, name, value in copies)
+        if not self._impure:
+            self._impure = drawn or updated or any(t._version for t in tensors(own))
+        if not self._impure:
+            self._saved = []
+        return outputs
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if self._signature is None:
@@ -63,15 +107,46 @@ class Network:
         return True
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel, DistributedDataParallel and torch.compile, whose parameters have their own names."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
 def _private_copy(model: nn.Module) -> nn.Module:
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module
+    for name, module in model.named_modules():
+        if isinstance(vars(module).get("forward"), types.FunctionType):
+            where = name or "the model"
+            raise InputError(f"forward of {where} was replaced on the instance, so a copy would run the original: subclass it")
+    # deepcopy refuses results of a computation, which weight_norm, pruning and cached activations leave on a module.
+    results = {id(t): t.detach().clone() for m in model.modules() for t in tensors(vars(m)) if not t.is_leaf}
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, results)
     except Exception as error:
+        line = " ".join(str(error).split())
         raise InputError(
-            f"the model cannot be copied ({type(error).__name__}: {error}); give one that copy.deepcopy accepts"
+            f"the model cannot be copied ({type(error).__name__}: {line}); give one that copy.deepcopy accepts"
         ) from None
+
+
+def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
+    """Make a module of the private copy compute the same function with and without gradients, and BatchNorm as asked."""
+    if isinstance(module, nn.TransformerEncoder):
+        module.use_nested_tensor = False  # the fast path without gradients would zero the padded positions
+    if isinstance(module, nn.RNNBase):
+        module.dropout = 0.0  # cuDNN differentiates recurrent layers in training mode only
+        module.train()
+    if batchnorm == "batch":
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # Without stored statistics PyTorch uses those of the batch, in evaluation mode too.
+            module.running_mean = module.running_var = None
+        elif isinstance(module, torch.jit.ScriptModule) and getattr(module, "running_mean", None) is not None:
+            raise InputError("batchnorm='batch' cannot reach into a TorchScript model: give the Python model")
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
@@ -79,3 +154,14 @@ def _signature(model: nn.Module) -> inspect.Signature | None:
         return inspect.signature(model.forward)
     except (TypeError, ValueError):
         return None
+
+
+def _seed(cuda: list[torch.device]) -> None:
+    torch.default_generator.manual_seed(0)
+    for device in cuda:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(0)
+
+
+def _random_state(cuda: list[torch.device]) -> Tensor:
+    return torch.cat([torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from ..specs import InputError
 from .batches import Batch, as_batches
 from .curvature import HessianOperator
-from .network import BatchNorm, Network
+from .network import BatchNorm, Network, unwrapped
 from .slice import Slice
 from .space import ParameterSpace
 from .sweep import Sweep
@@ -26,7 +28,7 @@ class Objective:
 
     Args:
         model: any module; a private copy is taken, so the caller's model, its mode, gradients and buffers stay untouched.
-        loss: `loss(outputs, targets) -> scalar`.
+        loss: `loss(outputs, targets) -> scalar`, from these two alone; a loss that is a module is copied too.
         batches: a list of `(inputs, targets)` pairs of any sizes, or one such pair. Inputs may be tensors, tuples or dicts.
         reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches).
         test_batches: samples of the "test" split, in the same form.
@@ -49,28 +51,34 @@ class Objective:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module (got {type(model).__name__})")
+        if not callable(loss):
+            raise InputError(f"loss must be a function loss(outputs, targets) (got {type(loss).__name__})")
         if reduction not in ("mean", "sum"):
             raise InputError(f"reduction must be 'mean' or 'sum' (got {reduction!r})")
         if batchnorm not in ("stored", "batch"):
             raise InputError(f"batchnorm must be 'stored' or 'batch' (got {batchnorm!r})")
-        first = next((p for p in model.parameters() if p.is_floating_point()), None)
-        self.dtype = dtype or (torch.float32 if first is None else first.dtype)
-        self.device = torch.device(device or ("cpu" if first is None else first.device))
+        model = unwrapped(model)
+        self.space = ParameterSpace.of(model)
+        first = next(p for p in model.parameters() if p.is_floating_point())
+        self.dtype = dtype or first.dtype
+        self.device = _device(first.device if device is None else device)
         if self.dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be float32 or float64 (got {self.dtype}); pass dtype=torch.float32")
-        self.space = ParameterSpace.of(model)
         self.reduction: Literal["mean", "sum"] = reduction
         self.batchnorm: BatchNorm = batchnorm
-        self.loss_function = loss
         self.counts: Counter[str] = Counter()  # passes over the sample: forwards, gradients, products
-        self._source = model
-        self.network = self.replica()
-        self._source = self.network.model
-        self.theta = self.network.buffer.clone()  # (p,) the weights given
-        self._batches: dict[str, tuple[Batch, ...]] = {"train": as_batches(batches, device=self.device, dtype=self.dtype)}
-        if test_batches is not None:
-            self._batches["test"] = as_batches(test_batches, device=self.device, dtype=self.dtype)
-        self.sweep = Sweep(self)
+        with torch.inference_mode(False):
+            self.loss_function = self._own(loss)
+            self._source = model
+            self.network = self.replica()
+            self._source = self.network.model
+            self.theta = self.network.buffer.clone()  # (p,) the weights given
+            self._batches: dict[str, tuple[Batch, ...]] = {"train": as_batches(batches, device=self.device, dtype=self.dtype)}
+            if test_batches is not None:
+                self._batches["test"] = as_batches(test_batches, device=self.device, dtype=self.dtype)
+        self.sweep = Sweep(weakref.proxy(self))  # no cycle: an Objective and its data go when the last reference goes
 
     # -- the sample -------------------------------------------------------------------------------------------------
 
@@ -107,6 +115,13 @@ class Objective:
         other.theta = self.theta.to(dtype)
         return other
 
+    def _own(self, loss: Loss) -> Loss:
+        """A loss that is a module in this arithmetic, as a copy: class weights follow the model's dtype and device."""
+        if not isinstance(loss, nn.Module):
+            return loss
+        own = copy.deepcopy(loss).to(self.device)
+        return own.double() if self.dtype == torch.float64 else own.float()
+
     def replica(self) -> Network:
         """One more private copy of the model, for another thread."""
         return Network(self._source, self.space, batchnorm=self.batchnorm, dtype=self.dtype, device=self.device)
@@ -115,7 +130,7 @@ class Objective:
 
     def evaluate(self, theta: Tensor | None = None, split: Split = "train") -> dict[str, float]:
         """Loss at theta `(p,)` (default: the weights given), and accuracy and error where the task is a classification."""
-        self.network.set(self.theta if theta is None else theta)
+        self._set(theta)
         with torch.no_grad():
             values = self.measure(self.network, self.batches(split), self.size(split))
         self.counts["forwards"] += 1
@@ -126,27 +141,34 @@ class Objective:
         return self.evaluate(theta, split)["loss"]
 
     def measure(self, network: Network, batches: tuple[Batch, ...], size: int) -> dict[str, Tensor]:
-        """Loss, accuracy and error of the network as it is set: 0-d float64 tensors on the device."""
+        """Loss, accuracy and error of the network as it is set: 0-d float64 tensors on the device.
+
+        Accuracy is the share of right targets (one a sample, pixel or token; negative ones such as -100 do not count).
+        """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         hits: Tensor | None = torch.zeros((), dtype=torch.float64, device=self.device)
+        seen = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in batches:
             outputs = network(batch.inputs)
             total += self.term(outputs, batch).double()
             right = correct(outputs, batch.targets)
-            hits = None if right is None or hits is None else hits + right.double().sum()
+            if right is None or hits is None:
+                hits = None
+            else:
+                hits += right.sum()
+                seen += (batch.targets >= 0).sum()
         values = {"loss": total / size if self.reduction == "mean" else total}
         if hits is not None:
-            values["accuracy"] = hits / size
+            values["accuracy"] = hits / seen
             values["error"] = 1 - values["accuracy"]
         return values
 
     def term(self, outputs: Any, batch: Batch) -> Tensor:
         """What a batch adds to the sum of losses. Raises InputError if the loss is not one number."""
         value = self.loss_function(outputs, batch.targets)
-        if value.numel() != 1:
-            raise InputError(
-                f"loss(outputs, targets) must return one number (got shape {tuple(value.shape)}); reduce it by mean or sum"
-            )
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"loss(outputs, targets) must return a tensor of one number (got {got}); reduce it by mean or sum")
         return value.reshape(()) * batch.size if self.reduction == "mean" else value.reshape(())
 
     def weighted_terms(self, split: Split = "train") -> Iterator[Tensor]:
@@ -157,34 +179,55 @@ class Objective:
 
     def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The model's outputs on every sample of the split, concatenated."""
-        self.network.set(self.theta if theta is None else theta)
+        self._set(theta)
         with torch.no_grad():
             found = [scores(self.network(batch.inputs)) for batch in self.batches(split)]
         self.counts["forwards"] += 1
         return torch.cat(found)
 
     def sample_losses(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
-        """The loss of each sample by itself `(n,)`, float64: `loss` called with one row of outputs and targets at a time."""
-        self.network.set(self.theta if theta is None else theta)
-        found = []
+        """The loss of each sample by itself `(n,)`, float64: `loss` called with one row of outputs and targets at a time.
+
+        Raises InputError where a batch does not split into samples.
+        """
+        self._set(theta)
         with torch.no_grad():
-            for batch in self.batches(split):
-                outputs = scores(self.network(batch.inputs))
-                if not isinstance(batch.targets, Tensor) or len(outputs) != batch.size:
-                    raise InputError("losses of single samples need one row of outputs and one target a sample")
-                rows = torch.func.vmap(lambda o, t: self.loss_function(o[None], t[None]).reshape(()))
-                found.append(rows(outputs, batch.targets).double())
+            found = [self._row_losses(batch).double() for batch in self.batches(split)]
         self.counts["forwards"] += 1
         return torch.cat(found)
+
+    def _row_losses(self, batch: Batch) -> Tensor:
+        outputs, targets = self.network(batch.inputs), batch.targets
+        if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and len(outputs) == batch.size:
+            try:
+                return torch.func.vmap(lambda o, t: self.loss_function(o[None], t[None]).reshape(()))(outputs, targets)
+            except RuntimeError:  # a loss that vmap cannot follow, such as one that branches on its values
+                pairs = zip(outputs.split(1), targets.split(1), strict=True)
+                return torch.stack([self.loss_function(o, t).reshape(()) for o, t in pairs])
+        rows = list(batch.chunks(1))
+        if self.batchnorm == "batch" or any(row.rows != 1 for row in rows):
+            raise InputError("losses of single samples need one row of outputs and one target a sample")
+        return torch.stack([self.loss_function(self.network(row.inputs), row.targets).reshape(()) for row in rows])
 
     # -- many points ------------------------------------------------------------------------------------------------
 
     def slice(self, origin: Tensor, directions: Tensor) -> Slice:
-        """The loss on theta = origin + directions @ coordinates: origin `(p,)`, directions `(p, k)`. The fast path."""
+        """The loss on theta = origin + directions @ coordinates: origin `(p,)`, directions `(p, k)`. The fast path.
+
+        Raises InputError for other shapes.
+        """
+        p = self.space.size
+        if origin.shape != (p,) or directions.dim() != 2 or directions.shape[0] != p or not directions.shape[1]:
+            shapes = f"{tuple(origin.shape)} and {tuple(directions.shape)}"
+            raise InputError(f"a slice needs an origin (p,) and directions (p, k) with p = {p} (got {shapes})")
         return Slice(self, origin, directions)
 
     def losses(self, thetas: Tensor, split: Split = "train") -> Tensor:
         """L at each row of thetas `(n, p)`: `(n,)` float64. Points on a line or plane are faster through `slice`."""
+        if thetas.dim() != 2 or thetas.shape[1] != self.space.size:
+            raise InputError(f"thetas must have shape (n, p) with p = {self.space.size} (got {tuple(thetas.shape)})")
+        if not len(thetas):
+            return torch.zeros(0, dtype=torch.float64)
         values = self.sweep.run(lambda i, out: out.copy_(thetas[i]), len(thetas), split)
         return torch.from_numpy(values["loss"])
 
@@ -192,28 +235,20 @@ class Objective:
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """dL/dtheta `(p,)` over the whole training sample; zero for parameters that the loss does not use."""
-        self.network.set(self.theta if theta is None else theta)
+        self._set(theta)
         total = torch.zeros_like(self.theta)
-        parameters = self.network.parameters
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             for value in self.weighted_terms("train"):
-                parts = (
-                    torch.autograd.grad(value, parameters, allow_unused=True)
-                    if value.requires_grad
-                    else [None] * len(parameters)
-                )
-                total += torch.cat(
-                    [
-                        torch.zeros_like(p).view(-1) if g is None else g.reshape(-1)
-                        for g, p in zip(parts, parameters, strict=True)
-                    ]
-                )
+                total += self.network.gradient(value)
         self.counts["gradients"] += 1
         return total
 
     def hessian(self, theta: Tensor | None = None) -> HessianOperator:
         """The Hessian at theta as a linear operator `(p, p)`."""
-        return HessianOperator(self, (self.theta if theta is None else theta).detach().to(self.theta))
+        return HessianOperator(self, (self.theta if theta is None else theta).detach().to(self.theta, copy=True))
+
+    def _set(self, theta: Tensor | None) -> None:
+        self.network.set(self.theta if theta is None else theta)
 
 
 def scores(outputs: Any) -> Tensor:
@@ -223,12 +258,24 @@ def scores(outputs: Any) -> Tensor:
 
 
 def correct(outputs: Any, targets: Any) -> Tensor | None:
-    """Which samples the largest score gets right; None where targets are not classes."""
-    found = scores(outputs) if not isinstance(outputs, Tensor) else outputs
-    if not isinstance(found, Tensor) or not isinstance(targets, Tensor) or found.dim() < 2 or targets.is_floating_point():
+    """Which targets the largest score gets right; None where targets are not classes.
+
+    Classes lie along dimension 1, as `cross_entropy` has them, or else along the last. NaN scores are never right.
+    """
+    found = scores(outputs)
+    if not isinstance(found, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
         return None
-    if found.shape[:-1] == targets.shape:
-        return found.argmax(-1) == targets
-    if found.shape[:1] + found.shape[2:] == targets.shape:
-        return found.argmax(1) == targets
+    for dim in (1, found.dim() - 1):
+        if 1 <= dim < found.dim() and found.shape[dim] > 1 and found.shape[:dim] + found.shape[dim + 1 :] == targets.shape:
+            value, index = found.max(dim)
+            return (index == targets) & ~value.isnan()
     return None
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return found

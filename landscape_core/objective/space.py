@@ -36,14 +36,18 @@ class ParameterSpace:
 
     @classmethod
     def of(cls, model: nn.Module) -> ParameterSpace:
-        """The space of a model's trainable parameters. Raises InputError if there are none."""
+        """The space of a model's trainable parameters. Raises InputError if there are none, or if they are not real numbers."""
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         entries, offset = [], 0
         for name, p in model.named_parameters():
+            if isinstance(p, nn.parameter.UninitializedParameter) or p.is_meta:
+                raise InputError(f"the parameter {name} has no values yet: load the weights, or call the model once on a batch")
             if p.requires_grad:
+                if not p.is_floating_point():
+                    raise InputError(f"the parameter {name} is complex: only real parameters have a loss landscape here")
                 entries.append(Entry(name, p.shape, offset, p.numel(), p.dim() <= 1 or id(p) in norms))
                 offset += p.numel()
-        if not entries:
+        if offset == 0:
             raise InputError("the model has no trainable parameter: set requires_grad on those to look at")
         return cls(tuple(entries))
 
@@ -72,10 +76,10 @@ class ParameterSpace:
 
     @cached_property
     def filters(self) -> Tensor:
-        """Number of the filter `(p,)` of each coordinate: a first-index slice of a tensor, or all of a tensor with <= 1 dimension."""
+        """Number of the filter `(p,)` of each coordinate: a first-index slice of a tensor, or all of a vector or number."""
         parts, count = [], 0
         for e in self.entries:
-            n = e.shape[0] if len(e.shape) > 1 else 1
+            n = e.shape[0] if len(e.shape) > 1 and e.size else 1
             parts.append(torch.arange(count, count + n).repeat_interleave(e.size // n))
             count += n
         return torch.cat(parts)
