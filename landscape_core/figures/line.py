@@ -12,33 +12,39 @@ from landscape_core.specs import Array
 
 from .overlays import anchor_points, center_point, read_path
 from .quantity import Scale, Slice, axis_title, base_quantity, format_value, has, read_slice
-from .style import MASK_COLOR, Theme, cartesian_axis
+from .style import CENTER_COLOR, MASK_COLOR, Theme, cartesian_axis
 
 CUTS = ("#1c7ed6", "#e8590c")  # blue and orange: apart for every common kind of colour vision
 CUTS_DARK = ("#4dabf7", "#ffa94d")
 
 
 def line_traces(
-    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, color: str | None, dark: bool, path: bool, bare: bool = False
+    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, color: str | None, dark: bool, path: bool
 ) -> list[Any]:
-    """The traces of a line chart. `bare` leaves out what belongs to the data as a whole (a second curve, marks)."""
+    """The traces of a line chart: the band of a bundle of lines, or the two cuts of a plane."""
     own = (CUTS_DARK if dark else CUTS)[0]
     if part.betas is not None:
         return _cuts(part, scale, dark)
     tint = color or own
     traces = _band(part, scale, tint)
     other = f"{part.quantity}_test"
-    if not bare and has(data, other):
+    if has(data, other):
         test = read_slice(data, other)
         mean = scale.place(_mean(test.values))
         words = _hover(test.quantity, test.values)
         name = f"{base_quantity(part.quantity)}, test samples"
-        traces.append(go.Scatter(x=test.alphas, y=mean, mode="lines", line={"color": tint, "dash": "dash", "width": 2}, name=name, **words))
+        traces.append(
+            go.Scatter(
+                x=test.alphas, y=mean, mode="lines", line={"color": tint, "dash": "dash", "width": 2}, name=name, **words
+            )
+        )
     if part.masked.any():
         at = part.alphas[part.masked.any(axis=0)]
         marker = {"symbol": "x", "size": 7, "color": MASK_COLOR}
         top = np.full(at.size, scale.bounds[1])
-        traces.append(go.Scatter(x=at, y=top, mode="markers", marker=marker, hovertext="not finite", hoverinfo="text", name="not finite"))
+        traces.append(
+            go.Scatter(x=at, y=top, mode="markers", marker=marker, hovertext="not finite", hoverinfo="text", name="not finite")
+        )
     return traces + _marks(data, part, scale, colors, path)
 
 
@@ -49,7 +55,9 @@ def line_axes(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme)
     places, words = scale.ticks(7)
     both = part.betas is not None and axis_title(data, 0)[1:] == axis_title(data, 1)[1:]
     title = "α or β" + axis_title(data, 0)[1:] if both else axis_title(data, 0) if part.betas is None else "α or β"
+    ends = [part.alphas] if part.betas is None else [part.alphas, part.betas]
     x = {**cartesian_axis(colors, title), "showgrid": False}
+    x["range"] = [min(float(axis[0]) for axis in ends), max(float(axis[-1]) for axis in ends)]
     name = base_quantity(part.quantity) + (" (log)" if scale.log else "")
     y = cartesian_axis(colors, name) | {"range": [low - pad, high + pad], "tickvals": places, "ticktext": words}
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
@@ -68,8 +76,9 @@ def _hover(quantity: str, values: Array) -> dict[str, Any]:
     texts = []
     for k, value in enumerate(mean):
         line = f"{base_quantity(quantity)} {format_value(quantity, value)}"
-        if values.shape[0] > 1:
-            line += f" (mean; {format_value(quantity, np.nanmin(values[:, k]), 3)} to {format_value(quantity, np.nanmax(values[:, k]), 3)})"
+        known = values[np.isfinite(values[:, k]), k]
+        if values.shape[0] > 1 and known.size:
+            line += f" (mean; {format_value(quantity, known.min(), 3)} to {format_value(quantity, known.max(), 3)})"
         texts.append(line)
     return {"hovertext": texts, "hovertemplate": "%{x:.3g}: %{hovertext}<extra></extra>"}
 
@@ -84,7 +93,10 @@ def _band(part: Slice, scale: Scale, tint: str) -> list[Any]:
             known = np.isfinite(part.values)
             spread = np.sqrt(_mean(np.where(known, (part.values - mean) ** 2, np.nan)) * count / (count - 1))
         edge = {"x": part.alphas, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-        top, bottom = scale.place(mean + spread), scale.place(np.maximum(mean - spread, np.nanmin(part.values, axis=0)))
+        top, bottom = (
+            scale.place(mean + spread),
+            scale.place(np.maximum(mean - spread, np.where(known, part.values, np.inf).min(axis=0))),
+        )
         traces.append(go.Scatter(y=bottom, **edge))
         fill = {"fill": "tonexty", "fillcolor": _faint(tint, 0.22)}
         traces.append(go.Scatter(y=top, **{**edge, "showlegend": True}, **fill, name="± 1 standard deviation"))
@@ -95,12 +107,14 @@ def _band(part: Slice, scale: Scale, tint: str) -> list[Any]:
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=faint, hoverinfo="skip", name=f"{count} random directions"))
     name = base_quantity(part.quantity) + (", mean" if count > 1 else "")
     line = {"color": tint, "width": 2.5}
-    traces.append(go.Scatter(x=part.alphas, y=scale.place(mean), mode="lines", line=line, name=name, **_hover(part.quantity, part.values)))
+    traces.append(
+        go.Scatter(x=part.alphas, y=scale.place(mean), mode="lines", line=line, name=name, **_hover(part.quantity, part.values))
+    )
     if part.partial:
-        known = part.exact.all(axis=0)
+        done = part.exact.all(axis=0)
         dots = {"color": tint, "size": 5}
-        y = scale.place(mean[known])
-        traces.append(go.Scatter(x=part.alphas[known], y=y, mode="markers", marker=dots, hoverinfo="skip", name="exact points"))
+        y = scale.place(mean[done])
+        traces.append(go.Scatter(x=part.alphas[done], y=y, mode="markers", marker=dots, hoverinfo="skip", name="exact points"))
     return traces
 
 
@@ -110,10 +124,15 @@ def _cuts(part: Slice, scale: Scale, dark: bool) -> list[Any]:
     i, j = int(np.abs(part.alphas).argmin()), int(np.abs(part.betas).argmin())
     tints = CUTS_DARK if dark else CUTS
     traces: list[Any] = []
-    cuts = ((part.alphas, part.values[:, j], f"along α (β = {part.betas[j]:.2g})"), (part.betas, part.values[i], f"along β (α = {part.alphas[i]:.2g})"))
+    cuts = (
+        (part.alphas, part.values[:, j], f"along α (β = {part.betas[j]:.2g})"),
+        (part.betas, part.values[i], f"along β (α = {part.alphas[i]:.2g})"),
+    )
     for tint, (x, values, name) in zip(tints, cuts, strict=True):
         line = {"color": tint, "width": 2.5, "dash": "solid" if tint == tints[0] else "dash"}
-        traces.append(go.Scatter(x=x, y=scale.place(values), mode="lines", line=line, name=name, **_hover(part.quantity, values[None])))
+        traces.append(
+            go.Scatter(x=x, y=scale.place(values), mode="lines", line=line, name=name, **_hover(part.quantity, values[None]))
+        )
     return traces
 
 
@@ -124,17 +143,21 @@ def _marks(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, pa
         heights = np.where(np.isfinite(route.height), route.height, route.plane)
         x, y = route.points[route.inside, 0], scale.place(heights[route.inside])
         texts = [words for words, inside in zip(route.hover(part.quantity), route.inside, strict=True) if inside]
-        style = {"mode": "lines+markers", "line": {"color": colors.muted, "width": 1}, "marker": {"size": 4, "color": colors.text}}
+        style = {
+            "mode": "lines+markers",
+            "line": {"color": colors.muted, "width": 1},
+            "marker": {"size": 4, "color": colors.text},
+        }
         traces.append(go.Scatter(x=x, y=y, hovertext=texts, hoverinfo="text", name="path of training, real height", **style))
     for a, _, value, label in anchor_points(data, part):
         marker = {"symbol": "diamond", "size": 9, "color": colors.text}
         spot = {"x": [a], "y": [float(scale.place(value))], "text": [label], "textposition": "top center"}
         traces.append(go.Scatter(**spot, mode="markers+text", marker=marker, hoverinfo="text", showlegend=False))
     center = center_point(data, part)
-    if center is not None:
-        marker = {"symbol": "circle", "size": 9, "color": "#ff922b", "line": {"width": 1.5, "color": colors.text}}
-        y = [float(scale.place(center[2]))]
-        traces.append(go.Scatter(x=[0.0], y=y, mode="markers", marker=marker, name="these weights", hoverinfo="name"))
+    if center is not None and not has(data, "anchors"):
+        marker = {"symbol": "circle", "size": 9, "color": CENTER_COLOR, "line": {"width": 1.5, "color": colors.text}}
+        height = [float(scale.place(center[2]))]
+        traces.append(go.Scatter(x=[0.0], y=height, mode="markers", marker=marker, name="these weights", hoverinfo="name"))
     return traces
 
 

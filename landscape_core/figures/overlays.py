@@ -145,4 +145,4 @@ def anchor_points(data: Mapping[str, Any], part: Slice) -> list[tuple[float, flo
     points = np.column_stack([points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(points.shape[0])])
     values = interpolate(part, points)
     labels = np.asarray(data["anchor_labels"]).reshape(-1)
-    return [(*map(float, point), float(v), str(label)) for point, v, label in zip(points, values, labels, strict=True)]
+    return [(float(p[0]), float(p[1]), float(v), str(label)) for p, v, label in zip(points, values, labels, strict=True)]

@@ -11,15 +11,25 @@ import plotly.graph_objects as go
 from landscape_core.specs import Array
 
 from .overlays import Path, anchor_points, center_point, interpolate, read_arrows, read_path
-from .quantity import OVER_SHARE, Scale, Slice, axis_title, base_quantity, has, sample_words
-from .style import MASK_COLOR, Theme, cartesian_axis, color_scale, scene_axis
+from .quantity import OVER_SHARE, Scale, Slice, axis_title, base_quantity, format_value, has, sample_words
+from .style import CENTER_COLOR, MASK_COLOR, Theme, cartesian_axis, color_scale, scene_axis
 
 BANDS = round(1 / OVER_SHARE) - 1  # contour bands inside the range
-CAMERA = {"eye": {"x": 1.35, "y": -1.55, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.12}}
+CAMERA = {"eye": {"x": 1.05, "y": -1.3, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.16}}
+PIN = 0.22  # height of the pins that carry marks in 3-D, as a share of the range: a mark on the surface hides behind its folds
 
 
 def flat_traces(
-    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, kind: str, colormap: str, path: bool, flow: bool, compact: bool
+    data: Mapping[str, Any],
+    part: Slice,
+    scale: Scale,
+    colors: Theme,
+    *,
+    kind: str,
+    colormap: str,
+    path: bool,
+    flow: bool,
+    compact: bool,
 ) -> list[Any]:
     """The traces of a heat map or a contour map, bottom to top."""
     assert part.betas is not None
@@ -32,7 +42,7 @@ def flat_traces(
         "zmax": high,
         "colorscale": color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
         "colorbar": color_bar(data, part, scale, compact),
-        **hover(data, part, scale),
+        **hover(data, part),
     }
     traces: list[Any] = []
     if kind == "contour":
@@ -67,7 +77,16 @@ def solid_traces(
     """The traces of a 3-D surface."""
     low, high = scale.color_bounds
     bottom, top = scale.bounds
-    lines = {"show": True, "start": bottom, "end": top, "size": (top - bottom) / BANDS, "width": 1, "color": "rgba(255,255,255,0.35)"}
+    lines = {
+        "show": True,
+        "start": bottom,
+        "end": top,
+        "size": (top - bottom) / BANDS,
+        "width": 1,
+        "color": "rgba(255,255,255,0.35)",
+    }
+    arrows = read_arrows(data, part) if flow else None
+    lines["show"] = arrows is None  # two kinds of white lines would be read as one
     traces: list[Any] = [
         go.Surface(
             x=part.alphas,
@@ -81,7 +100,7 @@ def solid_traces(
             contours={"z": lines},
             lighting={"ambient": 0.72, "diffuse": 0.55, "specular": 0.08, "roughness": 0.85, "fresnel": 0.05},
             lightposition={"x": 200, "y": -400, "z": 1000},
-            **hover(data, part, scale),
+            **hover(data, part),
         )
     ]
     lift = 0.01 * (top - bottom)  # lines on the surface itself would be half buried in it
@@ -91,17 +110,16 @@ def solid_traces(
         marker = {"size": 3, "symbol": "square", "color": MASK_COLOR}
         words = "not finite<br>α %{x:.3g}, β %{y:.3g}<extra></extra>"
         traces.append(go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, hovertemplate=words, name="not finite"))
-    arrows = read_arrows(data, part) if flow else None
     if arrows is not None:
         points = arrows.flat
         heights = scale.heights(interpolate(part, points)) + lift
-        line = {"color": colors.text, "width": 2.5}
+        line = {"color": "#ffffff", "width": 3}
         x, y, z = _f32(points[:, 0]), _f32(points[:, 1]), _f32(heights)
         traces.append(go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", name="projected gradient flow"))
     route = read_path(data, part) if path else None
     if route is not None:
-        traces += _solid_path(route, part, scale, colors, lift)
-    return traces + _solid_marks(data, part, scale, colors, lift)
+        traces += _solid_path(route, scale, colors, lift)
+    return traces + _solid_marks(data, part, scale, colors)
 
 
 def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool) -> dict[str, Any]:
@@ -109,7 +127,9 @@ def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool)
     places, words = scale.ticks(5 if compact else 7)
     name = base_quantity(part.quantity) + (" (log)" if scale.log else "")
     return {
-        "title": {"text": f"{name}<br><span style='font-size:10px'>{sample_words(data, part.quantity).replace(', ', '<br>')}</span>"},
+        "title": {
+            "text": f"{name}<br><span style='font-size:10px'>{sample_words(data, part.quantity).replace(', ', '<br>')}</span>"
+        },
         "tickvals": places,
         "ticktext": words,
         "thickness": 10 if compact else 14,
@@ -120,7 +140,7 @@ def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool)
     }
 
 
-def hover(data: Mapping[str, Any], part: Slice, scale: Scale) -> dict[str, Any]:
+def hover(data: Mapping[str, Any], part: Slice) -> dict[str, Any]:
     """Hover texts: coordinates, the drawn quantity, and its companion (accuracy beside loss, loss beside the others)."""
     base, test = base_quantity(part.quantity), "_test" if part.quantity.endswith("_test") else ""
     other = ("accuracy" if base == "loss" else "loss") + test
@@ -133,11 +153,11 @@ def hover(data: Mapping[str, Any], part: Slice, scale: Scale) -> dict[str, Any]:
     return {"customdata": custom, "hovertemplate": "<br>".join(lines) + "<extra></extra>"}
 
 
-def flat_axes(data: Mapping[str, Any], part: Slice, colors: Theme) -> dict[str, Any]:
+def flat_axes(data: Mapping[str, Any], part: Slice, colors: Theme, kind: str) -> dict[str, Any]:
     """Axes of a square map whatever the units."""
     assert part.betas is not None
     x, y = cartesian_axis(colors, axis_title(data, 0)), cartesian_axis(colors, axis_title(data, 1))
-    edges = [_edges(part.alphas), _edges(part.betas)]
+    edges = [_edges(axis) if kind == "heatmap" else [axis[0], axis[-1]] for axis in (part.alphas, part.betas)]
     ratio = (edges[0][1] - edges[0][0]) / (edges[1][1] - edges[1][0])
     x |= {"range": edges[0], "constrain": "domain", "showgrid": False}
     y |= {"range": edges[1], "constrain": "domain", "showgrid": False, "scaleanchor": "x", "scaleratio": ratio}
@@ -184,7 +204,9 @@ def _mask_map(part: Slice) -> Any:
     z = np.where(part.masked, np.float32(1), np.float32(np.nan)).T
     words = "not finite<br>α %{x:.3g}, β %{y:.3g}<extra></extra>"
     scale = [(0, MASK_COLOR), (1, MASK_COLOR)]
-    return go.Heatmap(x=part.alphas, y=part.betas, z=z, colorscale=scale, showscale=False, hovertemplate=words, name="not finite")
+    return go.Heatmap(
+        x=part.alphas, y=part.betas, z=z, colorscale=scale, showscale=False, hovertemplate=words, name="not finite"
+    )
 
 
 def _flat_path(route: Path, part: Slice, colors: Theme) -> list[Any]:
@@ -207,10 +229,19 @@ def _flat_marks(data: Mapping[str, Any], part: Slice, colors: Theme) -> list[Any
         style = {"size": 12, "color": "#ffffff", "shadow": f"0 0 3px {colors.halo}, 0 0 3px {colors.halo}"}
         side = "top right" if a <= part.alphas.mean() else "top left"
         traces.append(
-            go.Scatter(x=[a], y=[b], mode="markers+text", text=[label], textposition=side, textfont=style, marker=marker, hoverinfo="text")
+            go.Scatter(
+                x=[a],
+                y=[b],
+                mode="markers+text",
+                text=[label],
+                textposition=side,
+                textfont=style,
+                marker=marker,
+                hoverinfo="text",
+            )
         )
     center = center_point(data, part)
-    if center is not None:
+    if center is not None and not traces:
         marker = {"size": 11, "symbol": "cross-thin", "line": {"width": 5, "color": colors.halo}}
         inner = {"size": 10, "symbol": "cross-thin", "line": {"width": 2.2, "color": "#ffffff"}}
         spot = {"x": [0.0], "y": [0.0], "mode": "markers"}
@@ -221,53 +252,54 @@ def _flat_marks(data: Mapping[str, Any], part: Slice, colors: Theme) -> list[Any
 
 
 def _value_words(part: Slice, value: float) -> str:
-    from .quantity import format_value
-
     return f"{base_quantity(part.quantity)} {format_value(part.quantity, value)}"
 
 
-def _solid_path(route: Path, part: Slice, scale: Scale, colors: Theme, lift: float) -> list[Any]:
+def _solid_path(route: Path, scale: Scale, colors: Theme, lift: float) -> list[Any]:
     """The path at its real height, its shadow in the plane dotted, and a thin stem between the two."""
     x, y = (np.where(route.inside, route.points[:, k], np.nan) for k in (0, 1))
     shadow = scale.heights(route.plane) + lift
     real = np.where(np.isfinite(route.height), scale.heights(route.height) + lift, shadow)
-    words = {"hovertext": route.hover(part.quantity), "hoverinfo": "text", "name": "path of training"}
+    words = {"hovertext": route.hover(scale.quantity), "hoverinfo": "text", "name": "path of training"}
     marker = {"size": 3, "color": "#ffffff", "line": {"width": 1, "color": "#212529"}}
-    traces = [go.Scatter3d(x=x, y=y, z=_f32(real), mode="lines+markers", line={"color": colors.text, "width": 5}, marker=marker, **words)]
+    line = {"color": CENTER_COLOR, "width": 6}
+    traces = [go.Scatter3d(x=x, y=y, z=_f32(real), mode="lines+markers", line=line, marker=marker, **words)]
     if np.isfinite(route.height).any():
-        traces.append(
-            go.Scatter3d(x=x, y=y, z=_f32(shadow), mode="lines", line={"color": colors.text, "width": 2.5, "dash": "dot"}, hoverinfo="skip")
-        )
+        dots = {"color": CENTER_COLOR, "width": 4, "dash": "dot"}
+        traces.append(go.Scatter3d(x=x, y=y, z=_f32(shadow), mode="lines", line=dots, hoverinfo="skip"))
         gap = np.full_like(x, np.nan)
-        stems = [np.column_stack(pair).reshape(-1) for pair in ((x, x, gap), (y, y, gap), (real, shadow, gap))]
-        traces.append(
-            go.Scatter3d(
-                x=_f32(stems[0]), y=_f32(stems[1]), z=_f32(stems[2]), mode="lines", line={"color": colors.muted, "width": 1.5}, hoverinfo="skip"
-            )
-        )
+        stems = [_f32(np.column_stack(pair).reshape(-1)) for pair in ((x, x, gap), (y, y, gap), (real, shadow, gap))]
+        thin = {"color": colors.muted, "width": 1.5}
+        traces.append(go.Scatter3d(**dict(zip("xyz", stems, strict=True)), mode="lines", line=thin, hoverinfo="skip"))
     return traces
 
 
-def _solid_marks(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, lift: float) -> list[Any]:
-    traces: list[Any] = []
-    marks = [(*point, "diamond") for point in anchor_points(data, part)]
+def _solid_marks(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme) -> list[Any]:
+    """Pins: a stem that stands on the surface, a head, and for anchors a label."""
+    marks: list[tuple[float, float, float, str]] = anchor_points(data, part)
     center = center_point(data, part)
-    if center is not None:
-        marks.append((*center, "", "circle"))
-    for a, b, value, label, symbol in marks:
+    if center is not None and not marks:
+        marks = [(*center, "")]
+    bottom, top = scale.bounds
+    traces: list[Any] = []
+    for a, b, value, label in marks:
         if not np.isfinite(value):
             continue
+        foot = float(scale.heights(value))
+        head = min(foot + PIN * (top - bottom), top) if foot < top else top
         words = (label or "these weights") + "<br>" + _value_words(part, value)
+        stem = {"x": [a, a], "y": [b, b], "z": [foot, head], "mode": "lines", "hoverinfo": "skip"}
+        traces.append(go.Scatter3d(**stem, line={"color": colors.text, "width": 3}))
         traces.append(
             go.Scatter3d(
                 x=[a],
                 y=[b],
-                z=[float(scale.heights(value)) + lift],
+                z=[head],
                 mode="markers+text" if label else "markers",
                 text=[label],
                 textposition="top center",
-                textfont={"size": 12, "color": colors.text},
-                marker={"size": 5, "symbol": symbol, "color": "#ff922b", "line": {"width": 1, "color": "#212529"}},
+                textfont={"size": 12, "color": colors.mark},
+                marker={"size": 5, "color": CENTER_COLOR, "line": {"width": 1, "color": "#212529"}},
                 hovertext=[words],
                 hoverinfo="text",
                 name=label or "these weights",

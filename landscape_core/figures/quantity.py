@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,15 @@ class Slice:
             known = "" if self.estimate_error is None else f", held-out error {100 * self.estimate_error:.2g} % of range"
             said.append(f"Approximate: {self.exact.sum():,} of {self.exact.size:,} points exact{known}.")
         if self.masked.any():
-            said.append(f"{self.masked.sum():,} points are not finite (pink).")
+            said.append(f"{_points(int(self.masked.sum()))} not finite (pink).")
         return said
 
 
 def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
     """The quantity in a finished or partial result.
 
-    A partial result is filled in: the loss from its `estimate`, anything else from the nearest evaluated point.
+    A partial plane is filled in: the loss from its `estimate`, anything else from the nearest evaluated point; a partial line
+    by straight segments between its points.
     Raises InputError when the result doesn't hold the quantity.
     """
     if quantity not in data:
@@ -120,19 +122,19 @@ def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
     plane = "betas" in data and np.size(data["betas"]) > 0
     if not plane:
         values = np.atleast_2d(values)
-    exact = np.ones(values.shape, bool)
-    if "evaluated" in data:
-        exact = np.asarray(data["evaluated"], bool).reshape(values.shape)
+    exact = np.asarray(data["evaluated"], bool).reshape(values.shape) if "evaluated" in data else np.ones(values.shape, bool)
     masked = exact & ~np.isfinite(values)
     filled = np.where(masked | ~exact, np.nan, values)
     error = None
-    if not exact.all():
-        if base_quantity(quantity) == "loss" and quantity == "loss" and "estimate" in data:
+    if not exact.all() and plane:
+        if quantity == "loss" and "estimate" in data:
             estimate = np.asarray(data["estimate"], dtype=np.float64).reshape(values.shape)
             filled = np.where(exact, filled, np.where(np.isfinite(estimate), estimate, np.nan))
             error = scalar(data, "estimate_error")
         elif (exact & ~masked).any():
             filled = np.where(exact, filled, _nearest(values, exact & ~masked))
+    elif not exact.all():
+        filled = np.stack([_joined(values[k], exact[k], exact[k] & ~masked[k]) for k in range(len(values))])
     betas = np.asarray(data["betas"], dtype=np.float64) if plane else None
     return Slice(quantity, np.asarray(data["alphas"], dtype=np.float64), betas, filled, exact, masked, error)
 
@@ -142,6 +144,14 @@ def _nearest(values: Array, known: Array) -> Array:
 
     indices = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return values[tuple(indices)]
+
+
+def _joined(line: Array, exact: Array, known: Array) -> Array:
+    """A line with its unknown points on straight segments between the known ones; NaN where none is known."""
+    if not known.any():
+        return np.full(line.shape, np.nan)
+    at = np.arange(line.size)
+    return np.where(exact, np.where(known, line, np.nan), np.interp(at, at[known], line[known]))
 
 
 @dataclass(frozen=True)
@@ -204,9 +214,9 @@ class Scale:
         """What must be said of the scale: clipped and floored points."""
         said = []
         if self.clipped:
-            said.append(f"{self.clipped:,} points above {format_value(self.quantity, self.high, 3)} clipped (grey).")
+            said.append(f"{_points(self.clipped)} above {format_value(self.quantity, self.high, 3)} clipped (grey).")
         if self.floored:
-            said.append(f"Log scale with floor {format_value(self.quantity, self.low, 2)}: {self.floored:,} points below it.")
+            said.append(f"Log scale with floor {format_value(self.quantity, self.low, 2)}: {_points(self.floored)} below it.")
         return said
 
 
@@ -257,6 +267,10 @@ def scale_for(part: Slice, limits: tuple[float, float] | None, log: bool) -> Sca
     return Scale(part.quantity, low, high, log, clipped, floored)
 
 
+def _points(count: int) -> str:
+    return "1 point" if count == 1 else f"{count:,} points"
+
+
 def _round_ticks(low: float, high: float, count: int) -> list[float]:
     if not high > low:
         return [low]
@@ -280,6 +294,6 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
 
 def _digits(ticks: Sequence[float]) -> int:
     """Significant digits that keep neighbouring ticks apart."""
-    step = min((abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)), default=0.0)
+    step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.0)
     top = max((abs(value) for value in ticks), default=0.0)
     return max(2, math.ceil(math.log10(top / step)) + 1) if step and top else 3

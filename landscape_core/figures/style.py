@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 COLOR_MAPS = ("viridis", "cividis")  # readable with every common kind of colour vision
 MASK_COLOR = "#e64980"  # not finite; in neither of the colour maps
+CENTER_COLOR = "#ff922b"
 CAPTION_LINE = 15  # pixels
 
 
@@ -27,10 +28,11 @@ class Theme:
     over: str  # cells above a clipped range
     path: str
     halo: str  # outline that keeps the path visible on every colour of the map
+    mark: str  # labels in 3-D, read against the paper and against the map
 
 
-LIGHT = Theme("#ffffff", "#212529", "#5c636a", "#dee2e6", "#ced4da", "#ffffff", "#212529")
-DARK = Theme("#242424", "#f1f3f5", "#a6adb4", "#495057", "#868e96", "#ffffff", "#101113")
+LIGHT = Theme("#ffffff", "#212529", "#5c636a", "#dee2e6", "#ced4da", "#ffffff", "#212529", "#e8590c")
+DARK = Theme("#242424", "#f1f3f5", "#a6adb4", "#495057", "#868e96", "#ffffff", "#101113", "#ffc078")
 
 
 def theme(dark: bool) -> Theme:
@@ -67,7 +69,7 @@ def base_layout(
         "plot_bgcolor": colors.paper,
         "font": {"family": FONT, "size": 12, "color": colors.text},
         "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
-        "margin": {"l": 8, "r": 8, "t": 34 + (CAPTION_LINE * len(lines) + 6 if lines else 0), "b": 8},
+        "margin": {"l": 8, "r": 8, "t": 34 + (CAPTION_LINE * len(lines) + 12 if lines else 0), "b": 8},
         "title": {
             "text": swatch + title,
             "subtitle": {"text": "<br>".join(lines), "font": {"size": 11, "color": colors.muted}},

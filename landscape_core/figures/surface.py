@@ -55,7 +55,9 @@ def surface_figure(
     part = read_slice(data, quantity)
     heading = title or f"{base_quantity(quantity).capitalize()} around these weights"
     if not part.drawable:
-        reason = "No finite value in this picture; try a smaller extent." if not part.partial else "Waiting for the first points…"
+        reason = (
+            "No finite value in this picture; try a smaller extent." if not part.partial else "Waiting for the first points…"
+        )
         return message_figure(reason, dark=dark, title=heading, color=color)
     scale = scale_for(part, value_range, log)
     flat = part.betas is None or kind == "line"
@@ -75,8 +77,10 @@ def surface_figure(
         heights = [] if route is None else list(route.height[route.inside])
         layout["scene"] = solid_scene(data, part, scale, colors, heights)
     else:
-        traces = flat_traces(data, part, scale, colors, kind=kind, colormap=colormap, path=show_path, flow=show_flow, compact=compact)
-        layout |= flat_axes(data, part, colors)
+        traces = flat_traces(
+            data, part, scale, colors, kind=kind, colormap=colormap, path=show_path, flow=show_flow, compact=compact
+        )
+        layout |= flat_axes(data, part, colors, kind)
     # The camera and the zoom survive new partial data and a change of theme, but not another extent or another kind.
     layout["uirevision"] = f"{kind} {_span(part)}"
     return go.Figure(data=traces, layout=layout)
