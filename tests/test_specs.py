@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from landscape_core.specs import (
     ANALYSES,
     TASKS,
+    ImportSpec,
     InputError,
     Reference,
     Result,
@@ -24,6 +25,7 @@ from landscape_core.specs import (
     analysis,
     bounds_of,
     choices_of,
+    import_spec,
     parse_text,
     task_spec,
     training_spec,
@@ -38,6 +40,7 @@ SPECS: list[type[Spec]] = [
     *ARCHITECTURES.values(),
     TaskSpec,
     TrainingSpec,
+    ImportSpec,
 ]
 FIELDS = [pytest.param(spec, name, id=f"{spec.__name__}.{name}") for spec in SPECS for name in spec.model_fields]
 
@@ -203,6 +206,13 @@ def test_flat_arguments_give_a_training_back(task: str, values: dict[str, object
     assert spec.recorded_steps[0] == 0
     assert spec.recorded_steps[-1] == spec.steps
     assert list(spec.recorded_steps) == sorted(set(spec.recorded_steps))
+
+
+@pytest.mark.parametrize("upload", ["../../etc/passwd", "a.pt", "0" * 64 + ".exe", "0" * 63 + "/.pt"])
+def test_an_upload_is_named_by_its_hash_and_nothing_else(upload: str) -> None:
+    with pytest.raises(InputError, match="field 'upload'"):
+        import_spec("digits-mlp", "r", upload=upload)
+    assert import_spec("digits-mlp", "r", widths=[3], step=2, upload="0" * 64 + ".pt").task.arguments == {"widths": [3]}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -16,8 +16,10 @@ from torch import Tensor
 from ..checkpoints.runs import RunStore
 from ..checkpoints.weights import load_weights
 from ..specs import (
+    UPLOADS,
     AnalysisSpec,
     Array,
+    ImportSpec,
     InputError,
     Progress,
     Reference,
@@ -28,6 +30,7 @@ from ..specs import (
     analysis,
     task_spec,
 )
+from ..tasks.importing import import_weights
 from ..tasks.task import Task
 from ..tasks.training import train
 from .context import Context, Path
@@ -38,9 +41,11 @@ METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "
 def start(
     kind: str, source: str | None, spec: Spec, home: FilePath, partial: Mapping[str, Array] | None = None
 ) -> Generator[Progress, None, Result]:
-    """Yields Progress and returns the Result of `kind` ("train", or an analysis) for a checkpoint named RUN or RUN@STEP."""
+    """Yields Progress, returns the Result of `kind`: an analysis of the checkpoint RUN or RUN@STEP, or train or import."""
     if isinstance(spec, TrainingSpec):
         return (yield from _training(spec, home))
+    if isinstance(spec, ImportSpec):
+        return (yield from _importing(spec, home))
     assert isinstance(spec, AnalysisSpec)
     if source is None:
         raise InputError(f"{kind} needs a checkpoint: RUN@STEP or RUN@last")
@@ -122,10 +127,27 @@ def run_context(
 def _training(spec: TrainingSpec, home: FilePath) -> Generator[Progress, None, Result]:
     started = time.perf_counter()
     record: RunRecord = yield from train(spec, home)
+    return _of_run("train", record, spec, started)
+
+
+def _importing(spec: ImportSpec, home: FilePath) -> Generator[Progress, None, Result]:
+    started = time.perf_counter()
+    yield Progress(0, 1, "reading the weights")
+    file = home / UPLOADS / spec.upload
+    try:
+        record = import_weights(file, spec.task, spec.run, spec.step, home)
+    except InputError as error:
+        raise InputError(str(error).replace(str(file), "the uploaded file")) from None
+    file.unlink(missing_ok=True)
+    return _of_run("import", record, spec, started)
+
+
+def _of_run(kind: str, record: RunRecord, spec: Spec, started: float) -> Result:
+    """The metrics of a run as a Result: what is left of writing it."""
     rows = record.checkpoints
     arrays: dict[str, Any] = {"steps": np.array([c.step for c in rows])}
     for name in METRICS:
         arrays[name] = np.array([np.nan if (v := c.metrics.get(name)) is None else v for c in rows], dtype=float)
-    stated = {"analysis": "train", "source": None, **spec.model_dump(mode="json")}
+    stated = {"analysis": kind, "source": None, **spec.model_dump(mode="json")}
     provenance = {"run": record.name, "state": record.state, "message": record.message, "parameters": record.parameters}
     return Result(arrays, stated, provenance | {"wall_seconds": time.perf_counter() - started, "counts": {}})

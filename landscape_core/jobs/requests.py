@@ -11,25 +11,28 @@ from typing import Any
 from ..checkpoints.runs import RunStore
 from ..specs import (
     AnalysisSpec,
+    ImportSpec,
     InputError,
     Reference,
     RunRecord,
     Spec,
     TrainingSpec,
     analysis,
+    import_spec,
     is_local,
     task_spec,
     training_spec,
 )
 
 TRAINING_VERSION = 1  # raise it when the same TrainingSpec gives other weights
+WRITERS = {"train": training_spec, "import": import_spec}  # kinds that write a run instead of looking at one
 
 
 @dataclass(frozen=True)
 class Request:
-    """An analysis of a checkpoint (`source` RUN@STEP, RUN@last or RUN, which means its last), or `train` (no source).
+    """An analysis of a checkpoint (`source` RUN@STEP, RUN@last or RUN, which means its last), or `train`, `import` (no source).
 
-    `values` are the fields of the Spec that are not default; for `train` those of `training_spec`, with `task` and `run`.
+    `values` are the fields of the Spec that are not default; for `train` and `import` the flat ones, with `task` and `run`.
     """
 
     kind: str
@@ -58,22 +61,22 @@ class Request:
 
     def spec(self, remote: bool = False) -> Spec:
         """The validated Spec. Raises InputError, one line."""
-        if self.kind != "train":
+        if self.kind not in WRITERS:
             return analysis(self.kind).spec.parse(self.values, remote=remote)
         for name in ("task", "run"):
             if not isinstance(self.values.get(name), str):
-                raise InputError(f"training needs the field '{name}' (a text)")
-        return training_spec(remote=remote, **self.values)
+                raise InputError(f"{self.kind} needs the field '{name}' (a text)")
+        return WRITERS[self.kind](remote=remote, **self.values)
 
     @property
     def title(self) -> str:
         """Short text for people: `Loss surface of digits@2000`."""
-        if self.kind == "train":
-            return f"Train {self.values.get('run')} ({self.values.get('task')})"
+        if self.kind in WRITERS:
+            return f"{self.kind.capitalize()} {self.values.get('run')} ({self.values.get('task')})"
         return f"{analysis(self.kind).title} of {self.source}"
 
     def pinned(self, home: Path) -> Request:
-        """The same request with the source as RUN@STEP: a run that grows while the job waits does not change what it computes."""
+        """The same request with the source as RUN@STEP: it stays what it is when the run grows while the job waits."""
         if self.source is None:
             return self
         run, checkpoint = RunStore(home).resolve(self.source)
@@ -86,8 +89,8 @@ class Request:
         Raises InputError for a bad Spec, or a run, checkpoint or file that is not there.
         """
         spec = self.spec()
-        if isinstance(spec, TrainingSpec):
-            return _digest({"kind": "train", "version": TRAINING_VERSION, "spec": spec.canonical()})
+        if self.kind in WRITERS:
+            return _digest({"kind": self.kind, "version": TRAINING_VERSION, "spec": spec.canonical()})
         assert isinstance(spec, AnalysisSpec)
         if self.source is None:
             raise InputError(f"{self.kind} needs a checkpoint: RUN@STEP or RUN@last")
@@ -114,12 +117,16 @@ class Request:
         )
 
     def stands(self, home: Path) -> bool:
-        """Whether what the job leaves on disk besides its Result is still there: for `train` the finished run of this Spec."""
+        """Whether what the job leaves on disk besides its Result is still there: for `train` the finished run of this Spec,
+        for `import` the checkpoint.
+        """
         spec = self.spec()
-        if not isinstance(spec, TrainingSpec):
+        if not isinstance(spec, TrainingSpec | ImportSpec):
             return True
         try:
             run = RunStore(home).read(spec.run)
+            if isinstance(spec, ImportSpec):
+                return bool(run.checkpoint(spec.step))
         except InputError:
             return False
         return run.state != "training" and _trained_by(run, spec)

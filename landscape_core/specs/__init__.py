@@ -2,6 +2,7 @@
 
 from .analyses import RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SurfaceSpec
 from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text, suggestion, unit_of
+from .imports import UPLOADS, ImportSpec, import_spec
 from .registry import ANALYSES, Analysis, analysis
 from .result import Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
@@ -14,11 +15,13 @@ __all__ = [
     "DATA",
     "RANDOM_DIRECTIONS",
     "TASKS",
+    "UPLOADS",
     "Analysis",
     "AnalysisSpec",
     "Array",
     "CalibrationSpec",
     "CheckpointRecord",
+    "ImportSpec",
     "InputError",
     "Progress",
     "Reference",
@@ -31,6 +34,7 @@ __all__ = [
     "analysis",
     "bounds_of",
     "choices_of",
+    "import_spec",
     "is_local",
     "pack",
     "parse_text",
