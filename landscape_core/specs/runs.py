@@ -23,7 +23,7 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises InputError for anything that is not RUN, RUN@STEP or RUN@last."""
-        match = _REFERENCE.match(text)
+        match = _REFERENCE.fullmatch(text)
         if not match:
             raise InputError(f"'{text}' is not a checkpoint: write RUN@STEP, RUN@last, or RUN for a whole run")
         step = match["step"]

@@ -121,7 +121,7 @@ def _standardised_images(train: Array, test: Array, dtype: torch.dtype) -> tuple
     deviation = np.sqrt(np.maximum(counts @ values**2 / n - mean**2, 0))
     deviation[deviation == 0] = 1
     m, s = (torch.tensor(v, dtype=dtype).reshape(1, channels, 1, 1) for v in (mean, deviation))
-    return tuple(torch.from_numpy(np.ascontiguousarray(x)).to(dtype).sub_(m).div_(s) for x in (train, test))  # type: ignore[return-value]
+    return tuple(torch.tensor(x).to(dtype).sub_(m).div_(s) for x in (train, test))  # type: ignore[return-value]
 
 
 def _as_given(train: Array, test: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -98,5 +98,5 @@ def _usable(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> 
         converted[name] = value.to(wanted[name].dtype)
         if not converted[name].isfinite().all():
             bad = int((~converted[name].isfinite()).sum())
-            raise InputError(f"{path}: '{name}' has {bad} values that are not finite (NaN or infinity); nothing was imported")
+            raise InputError(f"{path}: '{name}' has NaN or infinite values ({bad} of {value.numel()}); nothing was imported")
     return converted

@@ -22,7 +22,7 @@ def make_optimizer(spec: TrainingSpec, parameters: list[Tensor]) -> torch.optim.
     if spec.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
     adam = torch.optim.Adam if spec.optimizer == "adam" else torch.optim.AdamW
-    return adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+    return adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:

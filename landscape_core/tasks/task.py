@@ -84,7 +84,7 @@ class Task:
         task = self if chosen == self.dtype else Task(self.spec, self.home, chosen)
         model = task.model(seed=0)
         if state is not None:
-            model.load_state_dict(match_state(state, model, "the weights"))
+            model.load_state_dict(match_state(state, model, "the checkpoint"))
         return Objective(
             model,
             task.loss,
