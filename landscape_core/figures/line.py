@@ -31,7 +31,7 @@ def line_traces(
     if has(data, other):
         test = read_slice(data, other)
         mean = scale.place(_mean(test.values))
-        words = _hover(test.quantity, test.values)
+        words = _hover(test.quantity, test.label, test.values)
         name = f"{base_quantity(part.quantity)}, test samples"
         traces.append(
             go.Scatter(
@@ -58,7 +58,7 @@ def line_axes(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme)
     ends = [part.alphas] if part.betas is None else [part.alphas, part.betas]
     x = {**cartesian_axis(colors, title), "showgrid": False}
     x["range"] = [min(float(axis[0]) for axis in ends), max(float(axis[-1]) for axis in ends)]
-    name = base_quantity(part.quantity) + (" (log)" if scale.log else "")
+    name = part.label + (" (log)" if scale.log else "")
     y = cartesian_axis(colors, name) | {"range": [low - pad, high + pad], "tickvals": places, "ticktext": words}
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
     return {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "hovermode": "x"}
@@ -71,11 +71,11 @@ def _mean(values: Array) -> Array:
         return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _hover(quantity: str, values: Array) -> dict[str, Any]:
+def _hover(quantity: str, label: str, values: Array) -> dict[str, Any]:
     mean = _mean(values)
     texts = []
     for k, value in enumerate(mean):
-        line = f"{base_quantity(quantity)} {format_value(quantity, value)}"
+        line = f"{label} {format_value(quantity, value)}"
         known = values[np.isfinite(values[:, k]), k]
         if values.shape[0] > 1 and known.size:
             line += f" (mean; {format_value(quantity, known.min(), 3)} to {format_value(quantity, known.max(), 3)})"
@@ -105,10 +105,17 @@ def _band(part: Slice, scale: Scale, tint: str) -> list[Any]:
         y = np.column_stack([scale.place(part.values), gap]).reshape(-1).astype(np.float32)
         faint = {"color": _faint(tint, 0.35), "width": 1}
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=faint, hoverinfo="skip", name=f"{count} random directions"))
-    name = base_quantity(part.quantity) + (", mean" if count > 1 else "")
+    name = part.label + (", mean" if count > 1 else "")
     line = {"color": tint, "width": 2.5}
     traces.append(
-        go.Scatter(x=part.alphas, y=scale.place(mean), mode="lines", line=line, name=name, **_hover(part.quantity, part.values))
+        go.Scatter(
+            x=part.alphas,
+            y=scale.place(mean),
+            mode="lines",
+            line=line,
+            name=name,
+            **_hover(part.quantity, part.label, part.values),
+        )
     )
     if part.partial:
         done = part.exact.all(axis=0)
@@ -131,7 +138,14 @@ def _cuts(part: Slice, scale: Scale, dark: bool) -> list[Any]:
     for tint, (x, values, name) in zip(tints, cuts, strict=True):
         line = {"color": tint, "width": 2.5, "dash": "solid" if tint == tints[0] else "dash"}
         traces.append(
-            go.Scatter(x=x, y=scale.place(values), mode="lines", line=line, name=name, **_hover(part.quantity, values[None]))
+            go.Scatter(
+                x=x,
+                y=scale.place(values),
+                mode="lines",
+                line=line,
+                name=name,
+                **_hover(part.quantity, part.label, values[None]),
+            )
         )
     return traces
 

@@ -125,7 +125,7 @@ def solid_traces(
 def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool) -> dict[str, Any]:
     """The colour bar with ticks in the quantity's own units, also on a log scale."""
     places, words = scale.ticks(5 if compact else 7)
-    name = base_quantity(part.quantity) + (" (log)" if scale.log else "")
+    name = part.label + (" (log)" if scale.log else "")
     return {
         "title": {
             "text": f"{name}<br><span style='font-size:10px'>{sample_words(data, part.quantity).replace(', ', '<br>')}</span>"
@@ -144,7 +144,7 @@ def hover(data: Mapping[str, Any], part: Slice) -> dict[str, Any]:
     """Hover texts: coordinates, the drawn quantity, and its companion (accuracy beside loss, loss beside the others)."""
     base, test = base_quantity(part.quantity), "_test" if part.quantity.endswith("_test") else ""
     other = ("accuracy" if base == "loss" else "loss") + test
-    columns, lines = [part.values], ["α %{x:.3g}, β %{y:.3g}", f"<b>{base} %{{customdata[0]:{_format(base)}}}</b>"]
+    columns, lines = [part.values], ["α %{x:.3g}, β %{y:.3g}", f"<b>{part.label} %{{customdata[0]:{_format(base)}}}</b>"]
     if has(data, other):
         companion = np.asarray(data[other], dtype=np.float64)
         columns.append(companion)
@@ -170,8 +170,8 @@ def solid_scene(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Them
     places, words = scale.ticks(5)
     bottom, top = scale.bounds
     inside = [float(scale.place(value)) for value in heights if np.isfinite(value)]
-    base, test = base_quantity(part.quantity), part.quantity.endswith("_test")
-    z = scene_axis(colors, ("test " if test else "") + base + (" (log)" if scale.log else ""))
+    test = "test " if part.quantity.endswith("_test") else ""
+    z = scene_axis(colors, test + part.label + (" (log)" if scale.log else ""))
     peak = top if scale.clipped else max([top, *inside])
     z |= {"tickvals": places, "ticktext": words, "range": [min([bottom, *inside]), peak + 0.02 * (peak - bottom)]}
     return {
@@ -252,7 +252,7 @@ def _flat_marks(data: Mapping[str, Any], part: Slice, colors: Theme) -> list[Any
 
 
 def _value_words(part: Slice, value: float) -> str:
-    return f"{base_quantity(part.quantity)} {format_value(part.quantity, value)}"
+    return f"{part.label} {format_value(part.quantity, value)}"
 
 
 def _solid_path(route: Path, scale: Scale, colors: Theme, lift: float) -> list[Any]:

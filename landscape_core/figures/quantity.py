@@ -82,7 +82,13 @@ class Slice:
     values: Array  # exact where known, filled in elsewhere, NaN where masked
     exact: Array  # bool: really evaluated
     masked: Array  # bool: evaluated and not finite
-    estimate_error: float | None  # held-out, as a share of the range
+    estimate_error: float | None = None  # held-out, as a share of the range
+    name: str = ""  # where it isn't the quantity itself: a difference
+
+    @property
+    def label(self) -> str:
+        """What the values are called: `loss`, `difference of loss`."""
+        return self.name or base_quantity(self.quantity)
 
     @property
     def partial(self) -> bool:
@@ -110,8 +116,7 @@ class Slice:
 def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
     """The quantity in a finished or partial result.
 
-    A partial plane is filled in: the loss from its `estimate`, anything else from the nearest evaluated point; a partial line
-    by straight segments between its points.
+    A partial plane is filled in: the loss from its `estimate`, anything else, and every line, linearly between its points.
     Raises InputError when the result doesn't hold the quantity.
     """
     if quantity not in data:
@@ -132,26 +137,29 @@ def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
             filled = np.where(exact, filled, np.where(np.isfinite(estimate), estimate, np.nan))
             error = scalar(data, "estimate_error")
         elif (exact & ~masked).any():
-            filled = np.where(exact, filled, _nearest(values, exact & ~masked))
+            filled = _bridged(values, exact, exact & ~masked)
     elif not exact.all():
-        filled = np.stack([_joined(values[k], exact[k], exact[k] & ~masked[k]) for k in range(len(values))])
+        known = exact & ~masked
+        filled = np.where(exact, filled, np.stack([_joined(*pair) for pair in zip(values, known, strict=True)]))
     betas = np.asarray(data["betas"], dtype=np.float64) if plane else None
     return Slice(quantity, np.asarray(data["alphas"], dtype=np.float64), betas, filled, exact, masked, error)
 
 
-def _nearest(values: Array, known: Array) -> Array:
-    from scipy.ndimage import distance_transform_edt  # half of this module's import time, needed for partial pictures only
+def _bridged(values: Array, exact: Array, known: Array) -> Array:
+    """A plane whose unknown points are interpolated linearly: along its started rows first, then across them."""
+    rows = np.flatnonzero(known.any(axis=1))
+    along = np.stack([_joined(values[i], known[i]) for i in rows])
+    at = np.arange(values.shape[0])
+    across = np.stack([np.interp(at, rows, column) for column in along.T], axis=1)
+    return np.where(exact, np.where(known, values, np.nan), across)
 
-    indices = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return values[tuple(indices)]
 
-
-def _joined(line: Array, exact: Array, known: Array) -> Array:
+def _joined(line: Array, known: Array) -> Array:
     """A line with its unknown points on straight segments between the known ones; NaN where none is known."""
     if not known.any():
         return np.full(line.shape, np.nan)
     at = np.arange(line.size)
-    return np.where(exact, np.where(known, line, np.nan), np.interp(at, at[known], line[known]))
+    return np.interp(at, at[known], line[known])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 COLOR_MAPS = ("viridis", "cividis")  # readable with every common kind of colour vision
+DIVERGING = "RdBu_r"  # for differences, its white at zero
 MASK_COLOR = "#e64980"  # not finite; in neither of the colour maps
 CENTER_COLOR = "#ff922b"
 CAPTION_LINE = 15  # pixels
