@@ -20,7 +20,7 @@ class Page:
     title: str
     layout: Callable[..., Any]
     order: int = 100
-    icon: str = "•"  # one character, drawn in the navigation
+    icon: str = "page"  # a file of assets/icons, without its ending
     question: str = ""
 
 

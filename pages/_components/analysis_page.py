@@ -2,7 +2,7 @@
 
     PAGE = AnalysisPage(
         "surface",
-        icon="◠",
+        icon="surface",
         controls=[ControlGroup("Where", ["dimensions", "directions"]), ControlGroup("More", ["seed"], advanced=True)],
         views=[View("kind", "Picture", {"3d": "3-D", "contour": "Contour"}), View("log", "Log scale", default=True)],
         draw=draw,
@@ -26,7 +26,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
-from landscape_core.specs import AnalysisSpec, Spec, analysis
+from landscape_core.specs import AnalysisSpec, analysis
 
 from .. import Page
 from . import forms
@@ -83,7 +83,7 @@ class AnalysisPage:
     reading: Reading | None = None
     downloads: Sequence[str] = ("npz", "csv")
     unit: str = "points"  # what a job of this analysis counts
-    icon: str = "•"
+    icon: str = "page"
     order: int = 50
     extra: Callable[[], Sequence[Any]] = tuple  # components of the page's own, below the pictures
 
@@ -157,8 +157,14 @@ class AnalysisPage:
         )
 
     def _stores(self) -> list[Any]:
+        about = {
+            "visit": uuid.uuid4().hex,
+            "name": self.name,
+            "path": self.path,
+            "defaults": {view.name: view.default_value for view in self.views},
+        }
         return [
-            dcc.Store(self.id("visit"), data=uuid.uuid4().hex),
+            dcc.Store(self.id("about"), data=about),
             dcc.Store(self.id("state")),
             dcc.Store(self.id("view")),
             dcc.Store(self.id("want")),
@@ -185,7 +191,9 @@ class AnalysisPage:
             html.Div(
                 [
                     *plain,
-                    dmc.Accordion(folded, multiple=True, value=open_now, variant="default", chevronPosition="left", className="folds"),
+                    dmc.Accordion(
+                        folded, multiple=True, value=open_now, variant="default", chevronPosition="left", className="folds"
+                    ),
                 ],
                 className="controls-scroll",
             ),
@@ -222,7 +230,6 @@ class AnalysisPage:
                 dcc.Graph(
                     id={"graph": self.name, "index": index},
                     config=GRAPH_CONFIG,
-                    figure={},
                     responsive=True,
                     className="graph",
                 ),
@@ -301,11 +308,6 @@ class AnalysisPage:
 
 
 DECLARED: dict[str, AnalysisPage] = {}
-
-
-def values_of(spec: Spec) -> dict[str, Any]:
-    """The fields that differ from their defaults, as JSON values."""
-    return spec.changed()
 
 
 def _small(word: str, place: Any, label: str) -> dmc.Button:

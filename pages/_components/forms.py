@@ -65,13 +65,13 @@ def control(
             allowDecimal=not whole,
             clampBehavior="none",  # a value out of bounds is named, not silently changed
             placeholder="all" if name == "samples" else "automatic" if _optional(spec, name) else None,
-            suffix=f" {unit}" if unit else None,
+            **({"suffix": f" {unit}"} if unit else {}),
             debounce=300,
             **common,
         )
     if kind == "tags":
         return dmc.TagsInput(
-            id=place, value=list(value or []), data=list(suggestions), debounce=300, placeholder="RUN@STEP", clearable=True, **common
+            id=place, value=list(value or []), data=list(suggestions), placeholder="RUN@STEP", clearable=True, **common
         )
     if suggestions:
         return dmc.Autocomplete(

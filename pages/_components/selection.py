@@ -154,9 +154,7 @@ def _chips(selection: Sequence[str] | None) -> list[html.Div]:
     return [html.Div(_chip(item), role="listitem") for item in resolve(selection or [])]
 
 
-@callback(
-    Output("add-list", "children"), Input("add-open", "n_clicks"), Input("selection", "data"), prevent_initial_call=True
-)
+@callback(Output("add-list", "children"), Input("add-open", "n_clicks"), Input("selection", "data"), prevent_initial_call=True)
 def _offers(_: int | None, selection: Sequence[str] | None) -> Any:
     """What can be added, read afresh whenever the list opens: runs grow."""
     if len(selection or []) >= MAX_SELECTED:

@@ -71,7 +71,7 @@ def write_query(
     return "?" + "&".join(f"{quote(name)}={quote(value, safe=SAFE)}" for name, value in pairs) if pairs else ""
 
 
-SAFE = "@,:[]\"{}/ ".replace(" ", "")
+SAFE = '@,:[]"{}/ '.replace(" ", "")
 
 
 def text_of(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dash import html
+
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 # One colour for each place in the selection: told apart with every common kind of colour vision, 3:1 on light and on dark.
 SELECTION_COLORS = ("#3b82c4", "#d97000", "#12967a", "#b65fa8")
@@ -39,3 +41,8 @@ GRAPH_CONFIG: dict[str, Any] = {
 def color_of(index: int) -> str:
     """The colour of the checkpoint at this place of the selection."""
     return SELECTION_COLORS[index % len(SELECTION_COLORS)]
+
+
+def icon(name: str) -> html.Span:
+    """An icon of assets/icons, in the colour of the text around it."""
+    return html.Span(className="icon", style={"--icon": f"url(/assets/icons/{name}.svg)"}, **{"aria-hidden": "true"})

@@ -1,0 +1,240 @@
+"""Serve the dashboard: `python app.py`. The composition root: settings, stores, background manager, pages, server.
+
+Importing this module starts nothing: processes that the background manager starts import it as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dash import Dash
+
+BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
+THREADS = 8
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+    <head>
+        {%metas%}
+        <meta name="color-scheme" content="light dark">
+        <title>{%title%}</title>
+        <script src="/assets/head-theme.js"></script>
+        <link rel="icon" href="/assets/logo.svg" type="image/svg+xml">
+        {%css%}
+    </head>
+    <body>
+        {%app_entry%}
+        <footer>
+            {%config%}
+            {%scripts%}
+            {%renderer%}
+        </footer>
+    </body>
+</html>"""
+
+
+def create_app(home: str | Path | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> Dash:
+    """The Dash app over a home directory. Starts no process. Call it once in a process. Raises InputError for a bad home."""
+    from dash import Dash
+
+    import pages
+    from landscape_core.checkpoints.home import home_directory
+    from landscape_core.jobs.managers import background_manager
+
+    folder = home_directory(home)
+    os.environ["LANDSCAPE_HOME"] = str(folder)  # the processes of jobs read it as well
+    app = Dash(
+        "landscape",
+        title="Landscape",
+        update_title=None,
+        index_string=INDEX,
+        assets_folder=str(Path(__file__).parent / "assets"),
+        assets_ignore=r"head-.*\.js",
+        background_callback_manager=background_manager(folder),
+        suppress_callback_exceptions=True,  # pages come and go
+        health_endpoint="health",
+        serve_locally=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    pages.load()
+    from pages._components import downloads, shell
+
+    app.layout = shell.layout
+    server = app.server
+    server.secret_key = _secret(folder)
+    server.config["TRUSTED_HOSTS"] = list(hosts)
+    server.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
+    downloads.register_routes(server)
+    _secure(app)
+    return app
+
+
+def _secret(home: Path) -> str:
+    """The key that signs job handles, kept in the home directory so that open pages survive a restart."""
+    from landscape_core.checkpoints.home import write_atomically
+
+    file = home / "secret"
+    try:
+        known = file.read_text().strip()
+    except OSError:
+        known = ""
+    if len(known) < 32:
+        known = secrets.token_hex(32)
+        write_atomically(file, known.encode())
+    file.chmod(0o600)
+    return known
+
+
+def _secure(app: Dash) -> None:
+    """Headers that keep the page to itself: no script but ours, no request to elsewhere, no frame around it."""
+    app._setup_server()  # all inline scripts are known from here on
+    policy = "; ".join(
+        [
+            "default-src 'self'",
+            "script-src 'self' " + " ".join(f"'{item}'" if not item.startswith("'") else item for item in app.csp_hashes()),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        ]
+    )
+
+    @app.server.after_request
+    def headers(response: Any) -> Any:
+        response.headers.setdefault("Content-Security-Policy", policy)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        return response
+
+
+def settings(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The settings: flags, else the environment, else the defaults."""
+    parser = argparse.ArgumentParser(prog="app.py", description="Serve the dashboard of loss landscapes.")
+    env = os.environ.get
+    parser.add_argument("--host", default=env("LANDSCAPE_HOST", "127.0.0.1"), help="address to listen on [LANDSCAPE_HOST]")
+    parser.add_argument(
+        "--port", type=_port, default=env("LANDSCAPE_PORT", "8050"), help="port; 0 takes a free one [LANDSCAPE_PORT]"
+    )
+    parser.add_argument("--home", default=env("LANDSCAPE_HOME"), help="where runs and results are kept [LANDSCAPE_HOME]")
+    parser.add_argument(
+        "--device", default=env("LANDSCAPE_DEVICE", "auto"), help="where to compute: auto, cpu, cuda, cuda:1 [LANDSCAPE_DEVICE]"
+    )
+    parser.add_argument(
+        "--workers", type=_workers, default=env("LANDSCAPE_WORKERS", "1"), help="jobs at once on a device [LANDSCAPE_WORKERS]"
+    )
+    parser.add_argument(
+        "--trust",
+        metavar="NAME",
+        action="append",
+        default=[name for name in env("LANDSCAPE_TRUST", "").split(",") if name],
+        help="another host name that browsers may use for this server; may be given several times [LANDSCAPE_TRUST]",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted. Returns the exit status: 2 for settings that cannot be used."""
+    from landscape_core.checkpoints.home import home_directory
+    from landscape_core.specs import InputError
+
+    chosen = settings(arguments)
+    try:
+        home = home_directory(chosen.home)
+        listener = _listen(chosen.host, chosen.port)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ["LANDSCAPE_HOME"] = str(home)
+    os.environ["LANDSCAPE_DEVICE"] = chosen.device
+    os.environ["LANDSCAPE_WORKERS"] = str(chosen.workers)
+    _serve(listener, chosen.host, chosen.trust)
+    return 0
+
+
+def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
+    from gunicorn.app.base import BaseApplication
+
+    name = f"[{host}]" if ":" in host else host
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else name}:{listener.getsockname()[1]}"
+    known = ["127.0.0.1", "localhost", "[::1]", *trust, *([name] if host not in ("0.0.0.0", "::") else [])]
+
+    class Server(BaseApplication):
+        """One process with threads: one forkserver, one poll; nothing is computed in it."""
+
+        def load_config(self) -> None:
+            options = {
+                "bind": f"fd://{listener.fileno()}",
+                "workers": 1,
+                "worker_class": "gthread",
+                "threads": THREADS,
+                "timeout": 120,
+                "graceful_timeout": 3,
+                "keepalive": 5,
+                "loglevel": "warning",
+                "proc_name": "landscape",
+                "post_worker_init": lambda worker: print(f"Landscape is running at {address}", flush=True),
+            }
+            for option, value in options.items():
+                self.cfg.set(option, value)
+
+        def load(self) -> Any:
+            app = create_app(hosts=known)
+            # Importing torch takes seconds: it happens while the first page is being looked at.
+            threading.Thread(target=app._background_manager.warm, name="warm", daemon=True).start()
+            return app.server
+
+    Server().run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket, so that a port in use is one clear line and not a log."""
+    from landscape_core.specs import InputError
+
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(128)
+    except socket.gaierror:
+        raise InputError(f"--host {host} is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all of them") from None
+    except OSError as error:
+        if error.errno == 98:
+            raise InputError(
+                f"port {port} is in use on {host}; choose another with --port, or --port 0 for a free one"
+            ) from None
+        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _port(text: str) -> int:
+    value = int(text) if text.isdecimal() else -1
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number between 0 and 65535 (got '{text}')")
+    return value
+
+
+def _workers(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"workers is a number between 1 and 64 (got '{text}')")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

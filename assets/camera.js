@@ -1,0 +1,81 @@
+/* One camera for all 3-D pictures of a page: turning one turns the others, while it is dragged and when it is let go. */
+(function () {
+    "use strict";
+    const ns = (window.dash_clientside = window.dash_clientside || {});
+    const api = (ns.landscape = ns.landscape || {});
+    const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+    const plots = (box) =>
+        Array.from(box.querySelectorAll(".cell:not([hidden]) .js-plotly-plot")).filter(
+            (graph) => graph._fullLayout && graph._fullLayout.scene
+        );
+
+    const cameraOf = (graph) => graph.layout && graph.layout.scene && graph.layout.scene.camera;
+
+    function moved(event) {
+        return event && (event["scene.camera"] || null);
+    }
+
+    function attach(graph, box) {
+        if (graph.dataset.linked) {
+            return;
+        }
+        graph.dataset.linked = "1";
+        let waiting = null;
+        graph.on("plotly_relayouting", (event) => {
+            const camera = moved(event);
+            if (!camera) {
+                return;
+            }
+            if (waiting === null) {
+                requestAnimationFrame(() => {
+                    const latest = waiting;
+                    waiting = null;
+                    for (const other of plots(box)) {
+                        const scene = other._fullLayout.scene._scene;
+                        if (other !== graph && scene && scene.setViewport) {
+                            const layout = other._fullLayout.scene;
+                            scene.setViewport({ camera: latest, aspectmode: layout.aspectmode, aspectratio: layout.aspectratio });
+                        }
+                    }
+                });
+            }
+            waiting = camera;
+        });
+        graph.on("plotly_relayout", (event) => {
+            const camera = moved(event);
+            if (!camera) {
+                return;
+            }
+            box.dataset.camera = JSON.stringify(camera);
+            for (const other of plots(box)) {
+                if (other !== graph && !same(cameraOf(other), camera)) {
+                    window.Plotly.relayout(other, { "scene.camera": camera });
+                }
+            }
+        });
+    }
+
+    // After new figures: link the graphs that are new, and turn them as the others are turned.
+    api.linkCameras = function (figures, name) {
+        const box = document.getElementById(name);
+        let tries = 0;
+        const look = () => {
+            const wanted = figures.filter((figure) => figure && (figure.data || []).some((trace) => trace.type === "surface")).length;
+            const found = box && box.isConnected ? plots(box) : [];
+            for (const graph of found) {
+                attach(graph, box);
+                const camera = box.dataset.camera && JSON.parse(box.dataset.camera);
+                if (camera && !same(cameraOf(graph), camera)) {
+                    window.Plotly.relayout(graph, { "scene.camera": camera });
+                }
+            }
+            tries += 1;
+            if (found.length < wanted && tries < 40 && box && box.isConnected) {
+                setTimeout(look, 250);
+            }
+        };
+        setTimeout(look, 0);
+        return ns.no_update;
+    };
+})();

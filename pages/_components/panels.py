@@ -1,0 +1,173 @@
+"""What stands around a picture: what it will cost, what it says, its numbers and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+import numpy as np
+from dash import html
+
+from landscape_core.specs import AnalysisSpec, Result, RunRecord
+
+from .state import write_query
+from .words import duration, humanise, number, size
+
+VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
+COUNTED = {"forwards": "forward passes", "gradients": "gradients", "products": "Hessian-vector products"}
+
+
+def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
+    """The expected computing time: passes by kind times what one of that kind took here; None where that is unknown."""
+    total = 0.0
+    for kind, count in spec.work().items():
+        one = float(calibration.get(f"seconds_{kind.removesuffix('s')}", np.nan))
+        if count and not np.isfinite(one):
+            return None
+        total += count * one
+    return total
+
+
+def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Sequence[Result | None], measuring: bool) -> Any:
+    """What computing costs for these checkpoints, before it is begun."""
+    work = {kind: count for kind, count in spec.work().items() if count}
+    sizes = sorted({min(record.sizes.get(spec.split, 0), spec.samples or 2**62) for record in records})
+    samples = number(sizes[0]) if len(sizes) == 1 else f"{number(sizes[0])} to {number(sizes[-1])}"
+    passes = number(work.pop("forwards", 0))
+    rest = [f"{number(count)} {COUNTED[kind]}" for kind, count in work.items()]
+    each = f" for each of {len(records)} checkpoints" if len(records) > 1 else ""
+    counts = f"{passes} points × {samples} samples{each}" + (f", {', '.join(rest)}" if rest else "")
+    known = [found for found in calibrations if found is not None]
+    estimates = [seconds(spec, found) for found in known]
+    if len(known) < len(records):
+        price = "measuring how long that takes …" if measuring else "time unknown: not measured yet"
+    elif any(value is None for value in estimates):
+        price = "time unknown: this network has no second derivatives"
+    else:
+        held = max(float(found.get("bytes_sample", 0)) + 4 * float(found.get("bytes_parameters", 0)) for found in known)
+        price = f"about {duration(sum(value for value in estimates if value is not None))}, at least {size(held)} of memory"
+    return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
+
+
+def reading_panel(readings: Sequence[tuple[str, str, Sequence[Any]]]) -> list[Any]:
+    """The readings of each checkpoint: (label, colour, readings)."""
+    if not readings:
+        return []
+    columns = []
+    for label, color, items in readings:
+        head = html.H3([html.Span(className="dot", style={"background": color}), label]) if len(readings) > 1 else None
+        columns.append(html.Div([head, *[_reading(item) for item in items]], className="reading-column"))
+    return [html.H2("What this shows", className="reading-title"), html.Div(columns, className="reading-columns")]
+
+
+def _reading(item: Any) -> html.Div:
+    more: list[Any] = []
+    if item.formula or item.source:
+        more = [
+            html.Details(
+                [
+                    html.Summary("Formula and source"),
+                    *([html.P(item.formula, className="formula")] if item.formula else []),
+                    *([html.P(item.source, className="source")] if item.source else []),
+                ]
+            )
+        ]
+    verdict = item.verdict if item.verdict in VERDICTS else "note"
+    mark = html.Span(
+        VERDICTS[verdict] if verdict == "warn" else "", className=f"verdict verdict-{verdict}", title=VERDICTS[verdict]
+    )
+    return html.Div(
+        [
+            html.Div([html.Span(item.name, className="reading-name"), mark], className="reading-head"),
+            html.Div(item.value, className="reading-value") if item.value else None,
+            html.P(item.words, className="reading-words"),
+            *more,
+        ],
+        className=f"reading-item reading-{verdict}",
+    )
+
+
+def numbers_table(results: Sequence[tuple[str, Result]]) -> Any:
+    """The scalars of finished results, a column for each checkpoint, and the names and shapes of the arrays."""
+    if not results:
+        return dmc.Text("The table is filled when the computation is done.", size="sm", c="dimmed")
+    names = list(dict.fromkeys(name for _, result in results for name in result if result.arrays[name].ndim == 0))
+    arrays = list(dict.fromkeys(name for _, result in results for name in result if result.arrays[name].ndim > 0))
+    rows = [
+        html.Tr([html.Th(humanise(name), scope="row"), *[html.Td(_cell(result, name)) for _, result in results]])
+        for name in names
+    ]
+    shapes = [
+        html.Tr([html.Th(humanise(name), scope="row"), *[html.Td(_shape(result, name)) for _, result in results]])
+        for name in arrays
+    ]
+    head = html.Tr([html.Th("Number"), *[html.Th(label, scope="col") for label, _ in results]])
+    middle = html.Tr(html.Th("Arrays in the NPZ file: shape, smallest to largest", colSpan=1 + len(results)), className="split")
+    return html.Table([html.Thead(head), html.Tbody([*rows, middle, *shapes])])
+
+
+def _cell(result: Result, name: str) -> str:
+    value = result.get(name)
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, (int, float)) else str(value)
+
+
+def _shape(result: Result, name: str) -> str:
+    if name not in result.arrays:
+        return "–"
+    array = result.arrays[name]
+    shape = " × ".join(str(n) for n in array.shape)
+    if not array.size or array.dtype.kind not in "fiu":
+        return shape
+    finite = array[np.isfinite(array)]
+    lost = array.size - finite.size
+    span = f": {number(float(finite.min()))} to {number(float(finite.max()))}" if finite.size else ""
+    return f"{shape}{span}" + (f", {lost} not finite" if lost else "")
+
+
+def provenance_line(label: str, color: str, result: Result, fresh: bool) -> html.Div:
+    """Where a result came from, in one line."""
+    made = result.provenance
+    counts = made.get("counts") or {}
+    parts = [
+        f"computed in {duration(float(made['wall_seconds']))}" if "wall_seconds" in made else "",
+        f"on {made['device']}, {made.get('dtype', '')}" if made.get("device") else "",
+        ", ".join(f"{number(count)} {COUNTED.get(kind, kind)}" for kind, count in counts.items() if count),
+        "just now" if fresh else f"from the cache ({made.get('created', 'earlier')})",
+        f"weights {str(made['fingerprint'])[:10]}" if made.get("fingerprint") else "",
+    ]
+    return html.Div(
+        [html.Span(className="dot", style={"background": color}), html.Strong(label), *_dotted(parts)],
+        className="provenance-row",
+    )
+
+
+def _dotted(parts: Sequence[str]) -> list[Any]:
+    return [html.Span(part) for part in parts if part]
+
+
+def file_links(
+    items: Sequence[tuple[str, str, str]], kinds: Sequence[str], view: Mapping[str, Any], dark: bool
+) -> list[html.Span]:
+    """Links to the files of finished results: (label, colour, key)."""
+    groups = []
+    for label, color, key in items:
+        links = []
+        for kind in ("html", *kinds):
+            query = write_query(view={**view, "dark": dark}) if kind == "html" else ""
+            links.append(
+                html.A(
+                    kind.upper(),
+                    href=f"/download/{key}.{kind}{query}",
+                    download="",
+                    className="file",
+                    **{"aria-label": f"Download {label} as {kind.upper()}"},
+                )
+            )
+        dot = [html.Span(className="dot", style={"background": color}, title=label)] if len(items) > 1 else []
+        groups.append(html.Span([*dot, *links], className="file-group"))
+    return groups
