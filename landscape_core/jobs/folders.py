@@ -19,7 +19,7 @@ log = logging.getLogger("landscape.jobs")
 WAIT = 30.0  # seconds to wait for another process's transaction
 
 
-class NoPickleDisk(diskcache.Disk):  # type: ignore[misc]
+class NoPickleDisk(diskcache.Disk):
     """Keys are texts, values bytes, texts and numbers: nothing in the folder is ever unpickled (CVE-2025-69872)."""
 
     def put(self, key: Any) -> Any:

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class SafeDiskcacheManager(DiskcacheManager):
     """Dash's DiskcacheManager with forkserver processes that end with the server, and one key for each call.
 
-    A worker that dies leaves no result here: Dash is told that there is nothing to update, and the job store says what happened.
+    A worker that dies leaves no result here: Dash is told that nothing is to be updated, and the job store says what happened.
     """
 
     def __init__(self, cache: diskcache.Cache, preload: tuple[str, ...] = PRELOAD):
@@ -88,7 +88,7 @@ class SafeDiskcacheManager(DiskcacheManager):
     def terminate_job(self, job: str | None) -> None:
         """Nothing: Dash asks for this when a callback is called again or a page is left, and a job has other watchers."""
 
-    def terminate_unhealthy_job(self, job: str | None) -> bool:
+    def terminate_unhealthy_job(self, job: str | None) -> bool:  # noqa: ARG002
         """False: nothing is ended here."""
         return False
 
@@ -101,9 +101,10 @@ class SafeDiskcacheManager(DiskcacheManager):
 
 
 def background_manager(home: Path | str) -> SafeDiskcacheManager:
-    """The manager for `Dash(background_callback_manager=...)`. What it keeps is in home/callbacks, apart from ours: Dash pickles.
+    """The manager for `Dash(background_callback_manager=...)`.
 
-    The folder is wiped at start, unless another server under the same home uses it.
+    What it keeps is in home/callbacks, apart from ours, as Dash pickles. The folder is wiped at start, unless another server
+    under the same home uses it.
     """
     folder = Path(home) / "callbacks"
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

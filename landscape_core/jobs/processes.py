@@ -17,7 +17,7 @@ SAME_TIME = 2.0  # seconds by which two readings of one start time may differ (t
 
 @dataclass(frozen=True)
 class Worker:
-    """A process on a host. `end` says how a job may end it: `kill`, `interrupt` (SIGINT, for a terminal or a notebook), or `leave`."""
+    """A process on a host. `end` is how a job may end it: `kill`, `interrupt` (SIGINT: a terminal, a notebook) or `leave`."""
 
     host: str
     pid: int

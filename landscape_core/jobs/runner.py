@@ -31,9 +31,9 @@ Watch = Callable[[Progress], None]
 def run_or_join(request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None) -> JobView:
     """Do the request, or wait for who does it already; take over if they die. Returns the job as it ended.
 
-    `start(kind, source, spec, home, partial)` computes (default: analyses.execute.start); `progress` is told how far it is, also
-    while waiting. Raises InputError if the request names what is not there, and KeyboardInterrupt on Ctrl-C; all else that goes
-    wrong is the state and error of the job.
+    `start(kind, source, spec, home, partial)` computes (default: analyses.execute.start); `progress` is told how far it is,
+    also while waiting. Raises InputError if the request names what is not there, and KeyboardInterrupt on Ctrl-C; all else that
+    goes wrong is the state and error of the job.
     """
     home = Path(home)
     store, results = JobStore(home), ResultCache(home)
@@ -96,7 +96,7 @@ class _Attempt:
 
     def run(self, start: Start | None, progress: Watch | None) -> None:
         reporter = _Reporter(self.store, self.key, self.owner)
-        state, error, fresh = "failed", "", True
+        state, error, bad_input, fresh = "failed", "", False, True
         try:
             with reporter:
                 if _finished(self.request, self.key, self.results, self.home):
@@ -116,20 +116,20 @@ class _Attempt:
             self._finish("interrupted" if orphaned() or Worker.this().end == "kill" else CANCELLED)
             raise
         except InputError as problem:
-            error = str(problem)
+            error, bad_input = str(problem), True
         except Exception as problem:
             error = _one_line(problem)
             log.exception("%s failed", self.request.title)
         if state == "done" or error:
             if error and not fresh and not reporter.advanced:
                 self.store.forget_partial(self.key)  # perhaps it cannot be resumed from: do not fail for ever
-            self._finish(state, error)
+            self._finish(state, error, bad_input)
         elif reporter.ended != LOST:
             self._finish(reporter.ended)
 
-    def _finish(self, state: str, error: str = "") -> None:
+    def _finish(self, state: str, error: str = "", bad_input: bool = False) -> None:
         try:
-            self.store.finish(self.key, self.owner, state, error)
+            self.store.finish(self.key, self.owner, state, error, bad_input)
         except Exception as problem:
             log.error("%s is %s %s but that could not be written: %s", self.request.title, state, error, _one_line(problem))
 

@@ -48,6 +48,7 @@ class JobView:
     message: str
     version: int
     error: str  # one line where the job failed
+    bad_input: bool  # it failed because of what was asked for (an InputError)
     attempts: int
     started: float | None  # of the last attempt's computing; None while it has not begun
     updated: float  # when it last advanced: a job that beats but has not advanced for long may hang
@@ -98,6 +99,7 @@ class JobStore:
                 "version": old.get("version", 0),
                 "partial": old.get("partial"),
                 "error": "",
+                "bad_input": False,
                 "attempts": old.get("attempts", 0) + 1,
                 "started": None,
                 "updated": now,
@@ -155,12 +157,13 @@ class JobStore:
             cache.delete(stale)
         return record is not None
 
-    def finish(self, key: str, owner: str, state: str, error: str = "") -> bool:
-        """End the job as done, failed, cancelled or interrupted. Its partial arrays stay unless it is done. False: lease lost."""
+    def finish(self, key: str, owner: str, state: str, error: str = "", bad_input: bool = False) -> bool:
+        """End the job as done, failed, cancelled or interrupted; partial arrays stay unless done. False: the lease was lost."""
         cache = self._cache
         with transaction(cache):
             record = _owned(cache, key, owner)
             if record is not None:
+                record["bad_input"] = bad_input
                 _end(cache, key, record, state, error)
         if record is not None and state == "done":
             self.forget_partial(key)
@@ -276,6 +279,7 @@ class JobStore:
             message=record["message"],
             version=record["version"],
             error=record["error"],
+            bad_input=record["bad_input"],
             attempts=record["attempts"],
             started=record["started"],
             updated=record["updated"],

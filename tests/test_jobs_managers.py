@@ -1,0 +1,173 @@
+"""The background manager under a real Dash server, in a real browser."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import diskcache
+import psutil
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from landscape_core.jobs import JobStore
+from landscape_core.jobs.managers import SafeDiskcacheManager, background_manager
+
+from .jobs_fakes import ended, evaluated, request, wait_for, write_run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The process of the server, with its address and its home."""
+    home = tmp_path_factory.mktemp("home")
+    write_run(home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.jobs_dash_page", str(home), str(port)]
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    process.address, process.home = f"http://127.0.0.1:{port}", home
+    try:
+        wait_for(lambda: _answers(process), 60)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(process):
+    assert process.poll() is None, (process.home / "server.log").read_text()
+    try:
+        return urllib.request.urlopen(process.address).status == 200
+    except OSError:
+        return False
+
+
+def children(process):
+    """The job processes: what the fork server started."""
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if child.ppid() != process.pid]
+
+
+def open_page(browser, server):
+    page = browser.new_page()
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("response", lambda answer: answer.status >= 400 and page.problems.append(f"{answer.status} {answer.url}"))
+    page.goto(server.address)
+    expect(page.locator("#run")).to_be_visible()
+    return page
+
+
+def launch(page, seed):
+    page.locator("#seed").fill(str(seed))
+    page.locator("#run").click()
+
+
+def test_a_second_launch_does_not_end_the_first_and_both_finish(browser, server):
+    page = open_page(browser, server)
+    launch(page, 1)
+    expect(page.locator("#jobs")).to_contain_text("seed 1: running")
+    first = wait_for(lambda: children(server))
+    launch(page, 2)  # the same callback: Dash asks the manager to end the first
+    expect(page.locator("#jobs")).to_contain_text("seed 2: queued")
+    other = open_page(browser, server)  # a second tab on the same key
+    launch(other, 1)
+    time.sleep(1)
+    assert not any(ended(process) for process in first)
+    expect(page.locator("#jobs")).to_have_text(re.compile("seed 2: done\nseed 1: done"), timeout=40_000)
+    keys = [request(seed).key(server.home) for seed in (1, 2)]
+    expect(page.locator("#launches")).to_contain_text(keys[1])
+    expect(other.locator("#launches")).to_contain_text(keys[0])
+    assert len({line.split()[0] for line in evaluated(server.home)}) == 2
+    wait_for(lambda: not children(server))  # no process is left
+    assert page.problems == other.problems == []
+    assert {file.read_text() for file in server.home.glob("modules-*")} == {"True"}  # from the fork server: nothing imported it
+
+
+def test_cancel_leaves_no_process_and_a_worker_that_dies_is_no_error(browser, server):
+    page = open_page(browser, server)
+    launch(page, 3)
+    expect(page.locator("#jobs")).to_contain_text("seed 3: running")
+    page.locator("#cancel").click()
+    expect(page.locator("#jobs")).to_contain_text("seed 3: cancelled")
+    wait_for(lambda: not children(server))
+    launch(page, 4)
+    expect(page.locator("#jobs")).to_contain_text("seed 4: running")
+    os.kill(children(server)[0].pid, signal.SIGKILL)
+    expect(page.locator("#jobs")).to_contain_text("seed 4: interrupted")
+    launch(page, 99)  # dies before it has begun anything
+    time.sleep(1)
+    assert page.problems == []
+
+
+def test_the_server_does_not_wait_for_jobs_and_leaves_none(browser, server):
+    page = open_page(browser, server)
+    launch(page, 5)
+    store, key = JobStore(server.home), request(5).key(server.home)
+    wait_for(lambda: (view := store.view(key)) and view.version)
+    jobs = wait_for(lambda: children(server))
+    server.terminate()
+    server.wait(5)
+    wait_for(lambda: all(ended(job) for job in jobs))
+    assert store.view(key).state == "interrupted"
+    assert store.partial(key) is not None
+
+
+@pytest.fixture
+def manager(tmp_path):
+    return SafeDiskcacheManager(diskcache.Cache(str(tmp_path / "callbacks")), preload=())
+
+
+def test_each_call_has_a_key_of_its_own(manager):
+    keys = {manager.build_cache_key(test_each_call_has_a_key_of_its_own, [1], [], None) for _ in range(3)}
+    assert len(keys) == 3
+
+
+def test_a_result_is_handed_out_once_even_when_its_process_has_just_ended(manager):
+    own = psutil.Process()
+    job = f"{own.pid}:{own.create_time()}"
+    assert manager.get_result("k", job) is manager.UNDEFINED
+    manager.handle.set("k", None)  # written after the look, before the process ended
+    assert manager.job_running(job)  # so there is another look
+    assert manager.get_result("k", job) is None
+    assert manager.get_result("k", job) is manager.UNDEFINED
+
+
+def test_nothing_but_the_store_ends_a_job(manager):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    job = f"{process.pid}:{psutil.Process(process.pid).create_time()}"
+    try:
+        manager.terminate_job(job)
+        assert not manager.terminate_unhealthy_job(job)
+        assert manager.job_running(job)
+        assert not manager.job_running(f"{process.pid}:1.0")  # another process had this pid
+    finally:
+        process.kill()
+        process.wait()
+    assert not manager.job_running(job)
+    assert not manager.job_running(None)
+
+
+def test_the_folder_is_wiped_unless_a_server_uses_it(tmp_path):
+    code = (
+        "import sys, time; from landscape_core.jobs.managers import background_manager\n"
+        "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print('up', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    assert background_manager(tmp_path).handle.get("mine") == 1
+    process.kill()
+    process.communicate()
