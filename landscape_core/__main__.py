@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
 OUT_FILES = (".npz", ".json", ".html", ".png", ".csv", ".vtk")
+COUNTED = {"forwards": "forward passes", "gradients": "gradients", "products": "Hessian-vector products"}
 CANCELLED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -302,10 +303,12 @@ def _summary(result: Result) -> Iterator[str]:
 
     yield f"{analysis(result.spec['analysis']).title} of {result.spec['source']}"
     for item in reading(result):
+        if not item.value:
+            continue
         mark = {"ok": " ", "note": "-", "warn": "!"}[item.verdict]
         yield f" {mark} {item.name}: {item.value}" + (f"  ({item.words})" if item.verdict == "warn" else "")
     facts = result.provenance
-    counts = ", ".join(f"{count:,} {name}" for name, count in facts.get("counts", {}).items() if count)
+    counts = ", ".join(f"{count:,} {COUNTED[name]}" for name, count in facts.get("counts", {}).items() if count)
     fresh = "from the cache; computed" if facts.get("cached") else "computed"
     yield f"{fresh} in {facts['wall_seconds']:.2f} s on {facts['device']}, {facts['dtype']}: {counts}"
 
