@@ -66,7 +66,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = ("127.0.0.
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     pages.load()
-    from pages._components import downloads, shell
+    from pages._components import downloads, shell, uploads
 
     app.layout = shell.layout
     server = app.server
@@ -74,6 +74,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = ("127.0.0.
     server.config["TRUSTED_HOSTS"] = list(hosts)
     server.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     downloads.register_routes(server)
+    uploads.register_routes(server)
     _secure(app)
     return app
 
@@ -187,7 +188,7 @@ def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
                 "keepalive": 5,
                 "loglevel": "warning",
                 "proc_name": "landscape",
-                "post_worker_init": lambda worker: print(f"Landscape is running at {address}", flush=True),
+                "post_worker_init": lambda _: print(f"Landscape is running at {address}", flush=True),
             }
             for option, value in options.items():
                 self.cfg.set(option, value)

@@ -1,0 +1,248 @@
+"""Runs as cards: the loss curve, a thumbnail of the surface, and what can be done with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from landscape_core.checkpoints.runs import metric_columns
+from landscape_core.figures.runs import loss_curves
+from landscape_core.figures.surface import surface_figure
+from landscape_core.jobs.requests import WRITERS, Request
+from landscape_core.specs import InputError, Reference, RunRecord
+
+from . import jobs, stores
+from .state import MAX_SELECTED, link
+from .theme import color_of
+
+# What a thumbnail shows: one Spec for every run, bounded in cost whatever the data. The Surface page opens with it.
+THUMBNAIL: dict[str, Any] = {"resolution": 31, "samples": 500, "flow": 0}
+STATES = {"training": "training", "diverged": "diverged", "stopped": "stopped"}
+STILL: Any = {"staticPlot": True, "displayModeBar": False, "showSendToCloud": False, "displaylogo": False}
+HOVERED: Any = {**STILL, "staticPlot": False}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A run, or the job that is about to make one, as it stands now."""
+
+    name: str
+    record: RunRecord | None
+    problem: str  # one line where run.json cannot be read
+    job: Mapping[str, Any] | None  # the training or import, unless it is over
+    thumbnail: Mapping[str, Any] | None  # the job of the thumbnail, unless it is over
+    key: str  # of the thumbnail; empty while the run grows
+    drawn: bool  # whether the thumbnail's result is there
+    place: int | None  # in the selection
+
+    @property
+    def growing(self) -> bool:
+        return self.record is None or self.record.state == "training"
+
+    def signature(self, dark: bool, full: bool) -> list[Any]:
+        """What decides how the card looks: it is sent again only when this changes."""
+        record = self.record
+        grown = None if record is None else [record.state, len(record.checkpoints), record.created]
+        return [grown, self.problem, _look(self.job), _look(self.thumbnail), self.drawn, self.place, dark, full]
+
+
+def _look(job: Mapping[str, Any] | None) -> Any:
+    return (
+        None if job is None else [job[name] for name in ("state", "done", "total", "message", "error", "cancelling", "version")]
+    )
+
+
+def thumbnail(name: str) -> Request:
+    """The request for the thumbnail of a run."""
+    return Request("surface", f"{name}@last", dict(THUMBNAIL))
+
+
+def find(pulse: Mapping[str, Any], selection: Sequence[str]) -> list[Card]:
+    """A card for every run and for every job under way that will make one, the newest first."""
+    active = pulse["jobs"]
+    making: dict[str, Mapping[str, Any]] = {}
+    for job in sorted(active.values(), key=lambda job: job["updated"] or job["started"] or 0):
+        if job["kind"] in WRITERS and job["state"] != "done":
+            making[str(job["values"].get("run"))] = job
+    places = {}
+    for place, text in reversed(list(enumerate(selection))):
+        try:
+            places[Reference.parse(text).run] = place
+        except InputError:
+            continue
+    known = stores.runs().names()
+    names = [*known, *(name for name in making if name not in known)]
+    return [_card(name, name in known, making.get(name), active, places.get(name)) for name in reversed(names)]
+
+
+def _card(
+    name: str, on_disk: bool, job: Mapping[str, Any] | None, active: Mapping[str, Mapping[str, Any]], place: int | None
+) -> Card:
+    record, problem, key = None, "", ""
+    if on_disk:
+        try:
+            record = stores.runs().read(name)
+            if record.checkpoints and record.state != "training":
+                key = thumbnail(name).key(stores.home())
+        except InputError as error:
+            problem = str(error)
+    if record is not None and record.state in ("done", "diverged"):
+        job = None  # an attempt to make it again, which was refused
+    drawn = bool(key) and stores.results().has(key)
+    return Card(name, record, problem, job, None if drawn else active.get(key), key, drawn, place)
+
+
+def draw(card: Card, dark: bool, full: bool) -> list[Any]:
+    """The contents of a card. `full`: no further checkpoint can be selected."""
+    parts: list[Any] = [_head(card)]
+    if card.problem:
+        parts.append(html.P(card.problem, className="card-problem"))
+    if card.job is not None:
+        parts.append(jobs.status(card.job, title="Training" if card.job["kind"] == "train" else "Import"))
+    elif card.record is not None and card.record.message:
+        parts.append(html.P(card.record.message, className="card-problem"))
+    if card.record is not None and card.record.checkpoints:
+        parts += [html.Div([_curve(card, dark), _picture(card, dark)], className="card-pictures"), _facts(card.record)]
+        if card.thumbnail is not None and card.thumbnail["state"] != "done":
+            parts.append(jobs.status(card.thumbnail, title="Surface", unit="points"))
+    elif not card.problem:
+        parts.append(html.Div(dmc.Skeleton(height=150, animate=card.job is not None), className="card-pictures"))
+    return [*parts, _actions(card, full)]
+
+
+def _head(card: Card) -> html.Div:
+    record = card.record
+    words = "" if record is None else f"{record.task} · {record.parameters:,} parameters"
+    badge = None
+    if record is not None and record.state != "done" and card.job is None:
+        badge = dmc.Badge(
+            STATES[record.state], color="red" if record.state == "diverged" else "orange", variant="light", size="sm"
+        )
+    return html.Div(
+        [
+            html.Span(className="dot", style={"background": color_of(card.place)}) if card.place is not None else None,
+            html.H2(card.name, className="card-name"),
+            badge,
+            html.Span(words, className="card-task"),
+        ],
+        className="card-head",
+    )
+
+
+def _curve(card: Card, dark: bool) -> Any:
+    assert card.record is not None
+    training = card.record.training or {}
+    figure = loss_curves(metric_columns(card.record), last_step=training.get("steps"), dark=dark, compact=True)
+    legend = [
+        html.Span("train loss", className="key key-train"),
+        html.Span("test loss", className="key key-test"),
+        " over steps",
+    ]
+    return html.Figure(
+        [
+            html.Figcaption(legend),
+            dcc.Graph({"curve": card.name}, figure=figure, config=HOVERED, className="card-graph"),
+        ]
+    )
+
+
+def _picture(card: Card, dark: bool) -> Any:
+    return html.Figure([html.Figcaption("loss around the last weights"), _surface(card, dark)])
+
+
+def _surface(card: Card, dark: bool) -> Any:
+    data = None
+    if card.key:
+        data = stores.results().get(card.key) if card.drawn else stores.jobs().partial(card.key)
+    if data is not None:
+        figure = surface_figure(data, kind="heatmap", log=True, dark=dark, compact=True)
+        bare = {"visible": False, "scaleanchor": None}
+        figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
+        figure.update_traces(showscale=False, selector={"type": "heatmap"})
+        graph = dcc.Graph({"thumbnail": card.name}, figure=figure, config=STILL, className="card-graph")
+        label = f"Open the surface of {card.name}"
+        picture: Any = dcc.Link(graph, href=surface_link(card.name), className="card-surface", title=label)
+    elif card.growing or card.job is not None:
+        picture = html.Div("drawn when it is trained", className="card-blank")
+    elif card.thumbnail is not None and card.thumbnail["state"] in ("queued", "running"):
+        picture = html.Div(dmc.Loader(size="sm"), className="card-blank")
+    else:
+        draw_it = dmc.Button("Draw it", id={"home": "draw", "run": card.name}, variant="light", size="compact-sm")
+        picture = html.Div(draw_it, className="card-blank")
+    return picture
+
+
+def surface_link(name: str) -> str:
+    """The Surface page as the thumbnail shows it: its result is there already."""
+    return link("/surface", [f"{name}@last"], **THUMBNAIL)
+
+
+def _facts(record: RunRecord) -> html.Dl:
+    last, training = record.checkpoints[-1], record.training
+    facts = []
+    for name, label in (("test_accuracy", "test accuracy"), ("train_loss", "train loss"), ("test_loss", "test loss")):
+        value = last.metrics.get(name)
+        if value is not None:
+            facts.append((label, f"{100 * value:.1f} %" if "accuracy" in name else f"{value:.3g}"))
+    facts.append(("at step", f"{last.step:,}"))
+    facts.append(("checkpoints", f"{len(record.checkpoints)}"))
+    if training is not None:
+        batch = training["batch_size"]
+        facts.append((str(training["optimizer"]), f"lr {training['lr']:g}, {f'batch {batch}' if batch else 'full batch'}"))
+    else:
+        facts.append(("weights", "brought in"))
+    return html.Dl([html.Div([html.Dt(label), html.Dd(value)]) for label, value in facts], className="card-facts")
+
+
+def _actions(card: Card, full: bool) -> html.Div:
+    usable = card.record is not None and bool(card.record.checkpoints)
+    chosen = card.place is not None
+    select = dmc.Button(
+        "Selected" if chosen else "Select",
+        id={"home": "select", "run": card.name},
+        variant="light" if chosen else "default",
+        size="compact-sm",
+        disabled=not usable or (full and not chosen),
+        **{
+            "aria-label": f"{'Remove' if chosen else 'Add'} {card.name} {'from' if chosen else 'to'} the selection",
+            "aria-pressed": chosen,
+        },
+    )
+    if full and not chosen:
+        select = dmc.Tooltip(
+            html.Div(select), label=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first."
+        )
+    surface = (
+        dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link")
+        if usable and not card.growing
+        else None
+    )
+    return html.Div(
+        [select, surface, _delete(card) if card.record is not None or card.problem else None], className="card-actions"
+    )
+
+
+def _delete(card: Card) -> html.Div:
+    count = len(card.record.checkpoints) if card.record else 0
+    question = f"Delete run {card.name} with its {count} checkpoints? This cannot be undone."
+    delete = dmc.Button("Delete", variant="subtle", color="gray", size="compact-sm", **{"aria-label": f"Delete {card.name}"})
+    popover = dmc.Popover(
+        [
+            dmc.PopoverTarget(delete),
+            dmc.PopoverDropdown(
+                [
+                    dmc.Text(question, size="sm", mb="xs"),
+                    dmc.Button(f"Delete {card.name}", id={"home": "delete", "run": card.name}, color="red", size="xs"),
+                ]
+            ),
+        ],
+        position="top-end",
+        width=260,
+        shadow="md",
+        trapFocus=True,
+    )
+    return html.Div(popover, className="card-delete")

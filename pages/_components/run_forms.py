@@ -1,0 +1,363 @@
+"""The two ways to a new run: train one, or bring in weights."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+
+from landscape_core.jobs.requests import Request
+from landscape_core.specs import TASKS, ImportSpec, InputError, Spec, TrainingSpec, is_local, task_fields
+from landscape_core.specs.tasks import ARCHITECTURES, DATA, FileData
+
+from . import forms, stores
+from .jobs import launch, launch_output, launcher, status
+from .run_cards import thumbnail
+from .uploads import ENDINGS, limit
+from .words import size
+
+TRAIN, IMPORT = "train", "import"
+DEFAULT_TASK = "digits-mlp"
+MAIN = ("optimizer", "lr", "batch_size", "steps", "seed")  # of training; the rest is folded away
+DATA_WORDS = {
+    "digits": "Digits",
+    "moons": "Two moons",
+    "spirals": "Spirals",
+    "blobs": "Blobs",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "npz": "NPZ file",
+}
+NETWORK_WORDS = {"mlp": "fully connected", "lenet": "LeNet-5", "resnet": "ResNet", "vit": "vision transformer"}
+LABELS = {"lr": "Learning rate", "batch_size": "Batch size", "record": "Checkpoints at steps"}
+
+
+def buttons() -> list[Any]:
+    """What opens the two forms."""
+    return [
+        dmc.Button("Bring in weights", id="import-open", variant="default", size="sm"),
+        dmc.Button("Train a run", id="train-open", size="sm"),
+    ]
+
+
+def parts() -> list[Any]:
+    """The two drawers, closed, with their stores."""
+    about = {"store": "import-file", "words": "import-words", "endings": list(ENDINGS)}
+    return [
+        launcher("home-train"),
+        launcher("home-import"),
+        dcc.Store("train-request"),
+        dcc.Store("import-request"),
+        dcc.Store("import-file"),
+        dcc.Store("import-key"),
+        dcc.Store("import-about", data=about),
+        _drawer("train", "Train a run", [_task_select(TRAIN), html.Div(id="train-fields"), *_train_foot()]),
+        _drawer("import", "Bring in weights", _import_body()),
+    ]
+
+
+def _drawer(name: str, title: str, children: Sequence[Any]) -> dmc.Drawer:
+    return dmc.Drawer(
+        html.Div(children, className="drawer-form"),
+        id=f"{name}-drawer",
+        title=title,
+        position="right",
+        size=420,
+        keepMounted=True,
+        closeButtonProps={"aria-label": "Close"},
+    )
+
+
+def _task_select(form: str) -> dmc.Select:
+    groups = []
+    for data, cls in DATA.items():
+        missing = issubclass(cls, FileData) and not (stores.home() / "data" / data).exists()
+        items = [
+            {"value": name, "label": f"{DATA_WORDS[data]}, {NETWORK_WORDS[name.rsplit('-', 1)[1]]}", "disabled": missing}
+            for name in TASKS
+            if name.rsplit("-", 1)[0] == data
+        ]
+        groups.append(
+            {
+                "group": DATA_WORDS[data] + (f" (put its files into data/{data} of the home directory)" if missing else ""),
+                "items": items,
+            }
+        )
+    return dmc.Select(
+        id=f"{form}-task",
+        label="Task",
+        data=groups,
+        value=DEFAULT_TASK,
+        allowDeselect=False,
+        searchable=True,
+        size="xs",
+        className="field",
+    )
+
+
+# -- the fields of a task ------------------------------------------------------------------------------------------
+
+
+def _task_controls(task: str, form: str) -> tuple[list[Any], list[Any]]:
+    """Controls of the architecture, and of the data and the loss."""
+    network = ARCHITECTURES[task.rsplit("-", 1)[1]]
+    first: list[Any] = []
+    rest: list[Any] = []
+    for name, owner in task_fields(task).items():
+        if not is_local(owner, name):
+            (first if owner is network else rest).append(forms.control(owner, name, form))
+    return first, rest
+
+
+def _values(spec: type[Spec], task: str, controls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Flat values of a form whose fields belong to `spec` or to the task; those that are default are left out."""
+    owners = task_fields(task)
+    values = {}
+    for item in controls:
+        name = item["id"]["field"]
+        owner = spec if name in spec.model_fields else owners.get(name)
+        if owner is None or is_local(owner, name):
+            continue  # a field of the task that was shown before
+        value = forms.to_value(owner, name, item.get("value"))
+        if name == "run" or value != owner().model_dump(mode="json")[name]:
+            values[name] = value
+    return {**values, "task": task}
+
+
+def free_name(stem: str) -> str:
+    """`stem`, or with the first number after it that no run has."""
+    runs, number = stores.runs(), 2
+    name = stem
+    while runs.exists(name):
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+def _train_foot() -> list[Any]:
+    return [
+        html.Div(
+            [
+                html.Div(id="train-validation", className="validation", role="alert"),
+                dmc.Button("Train", id="train-go", fullWidth=True, disabled=True),
+                html.P("Then its surface is drawn. Both can be watched and cancelled on this page.", className="hint"),
+            ],
+            className="drawer-foot",
+        )
+    ]
+
+
+@callback(
+    Output("train-drawer", "opened"),
+    Output("train-fields", "children"),
+    Input("train-open", "n_clicks"),
+    Input("train-task", "value"),
+    prevent_initial_call=True,
+)
+def _open_training(clicks: int | None, task: str) -> Any:
+    """The form opens with a name that is free; another task brings its own fields."""
+    if not clicks or task not in TASKS:
+        raise PreventUpdate
+    network, data = _task_controls(task, TRAIN)
+
+    def own(name: str) -> Any:
+        return forms.control(TrainingSpec, name, TRAIN, label=LABELS.get(name))
+
+    folded = [name for name in TrainingSpec.model_fields if name not in ("task", "run", *MAIN)]
+    name = forms.control(TrainingSpec, "run", TRAIN, free_name(task), label="Name of the run")
+    return True, [
+        name,
+        *([html.Fieldset([html.Legend("Network"), *network], className="group")] if network else []),
+        html.Fieldset([html.Legend("Training"), *[own(field) for field in MAIN]], className="group"),
+        dmc.Accordion(
+            dmc.AccordionItem(
+                [dmc.AccordionControl("Data, loss and more"), dmc.AccordionPanel([*data, *[own(field) for field in folded]])],
+                value="more",
+            ),
+            chevronPosition="left",
+            className="folds",
+        ),
+    ]
+
+
+@callback(
+    Output("train-request", "data"),
+    Output("train-validation", "children"),
+    Output("train-go", "disabled"),
+    Input(forms.field_id(TRAIN, ALL, "value"), "value"),  # type: ignore[arg-type]
+    Input(forms.field_id(TRAIN, ALL, "checked"), "checked"),  # type: ignore[arg-type]
+    State("train-task", "value"),
+    prevent_initial_call=True,
+)
+def _check_training(_shown: Any, _checked: Any, task: str) -> Any:
+    controls = [item for group in ctx.inputs_list[:2] for item in group]
+    if not controls:
+        raise PreventUpdate
+    request = Request("train", None, {"run": "", **_values(TrainingSpec, task, controls)})
+    try:
+        request.spec(remote=True)
+        name = str(request.values["run"])
+        if stores.runs().exists(name):
+            raise InputError(f"field 'run': there is a run '{name}' already; choose another name")
+    except InputError as error:
+        return None, str(error), True
+    return request.to_json(), "", False
+
+
+@callback(
+    launch_output("home-train"),
+    Output("train-drawer", "opened", allow_duplicate=True),
+    Input("train-go", "n_clicks"),
+    State("train-request", "data"),
+    prevent_initial_call=True,
+)
+def _train(clicks: int | None, text: str | None) -> Any:
+    if not clicks or not text:
+        raise PreventUpdate
+    request = Request.from_json(text, remote=True)
+    return launch([request, thumbnail(str(request.values["run"]))]), False
+
+
+# -- bringing in weights -------------------------------------------------------------------------------------------
+
+
+def _import_body() -> list[Any]:
+    return [
+        html.P(
+            f"A PyTorch state dict or a safetensors file ({', '.join(ENDINGS)}), at most {size(limit())}. "
+            "No code in it is ever run; its keys are compared with those of the task's network.",
+            className="hint",
+        ),
+        dmc.Button("Choose a file", id="import-choose", variant="light", size="sm"),
+        html.Div(id="import-words", className="hint", role="status"),
+        _task_select(IMPORT),
+        html.Div(id="import-fields"),
+        html.Div(
+            [
+                html.Div(id="import-validation", className="validation", role="alert"),
+                html.Div(id="import-status"),
+                dmc.Button("Bring in", id="import-go", fullWidth=True, disabled=True),
+            ],
+            className="drawer-foot",
+        ),
+    ]
+
+
+clientside_callback(
+    ClientsideFunction("landscape", "upload"),
+    Output("import-choose", "title"),
+    Input("import-choose", "n_clicks"),
+    State("import-about", "data"),
+    prevent_initial_call=True,
+)
+
+
+@callback(
+    Output("import-drawer", "opened"),
+    Output("import-fields", "children"),
+    Input("import-open", "n_clicks"),
+    Input("import-task", "value"),
+    State("import-file", "data"),
+    prevent_initial_call=True,
+)
+def _open_import(clicks: int | None, task: str, file: Mapping[str, Any] | None) -> Any:
+    if not clicks or task not in TASKS:
+        raise PreventUpdate
+    network, data = _task_controls(task, IMPORT)
+    return True, [
+        forms.control(ImportSpec, "run", IMPORT, _name_of(file, task), label="Name of the run"),
+        forms.control(ImportSpec, "step", IMPORT, label="Step of training"),
+        *([html.Fieldset([html.Legend("Network"), *network], className="group")] if network else []),
+        dmc.Accordion(
+            dmc.AccordionItem([dmc.AccordionControl("Data and loss"), dmc.AccordionPanel(data)], value="more"),
+            chevronPosition="left",
+            className="folds",
+        ),
+    ]
+
+
+def _name_of(file: Mapping[str, Any] | None, task: str) -> str:
+    stem = Path(str((file or {}).get("name", ""))).stem
+    clean = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem).lstrip(
+        "._-"
+    )[:48]
+    return free_name(clean or f"{task}-brought")
+
+
+@callback(
+    Output("import-words", "children"),
+    Output(forms.field_id(IMPORT, "run", "value"), "value"),
+    Input("import-file", "data"),
+    State("import-task", "value"),
+    prevent_initial_call=True,
+)
+def _arrived(file: Mapping[str, Any] | None, task: str) -> Any:
+    if not file:
+        raise PreventUpdate
+    if "error" in file:
+        return html.Span(file["error"], className="validation"), no_update
+    return f"{file['name']}, {size(file['size'])}, has arrived.", _name_of(file, task)
+
+
+@callback(
+    Output("import-request", "data"),
+    Output("import-validation", "children"),
+    Output("import-go", "disabled"),
+    Input(forms.field_id(IMPORT, ALL, "value"), "value"),  # type: ignore[arg-type]
+    Input(forms.field_id(IMPORT, ALL, "checked"), "checked"),  # type: ignore[arg-type]
+    Input("import-file", "data"),
+    State("import-task", "value"),
+    prevent_initial_call=True,
+)
+def _check_import(_shown: Any, _checked: Any, file: Mapping[str, Any] | None, task: str) -> Any:
+    controls = [item for group in ctx.inputs_list[:2] for item in group]
+    if not controls:
+        raise PreventUpdate
+    if not file or "error" in file:
+        return None, "", True
+    values = {"run": "", **_values(ImportSpec, task, controls), "upload": file["upload"]}
+    request = Request("import", None, values)
+    try:
+        request.spec(remote=True)
+    except InputError as error:
+        return None, str(error), True
+    return request.to_json(), "", False
+
+
+@callback(
+    launch_output("home-import"),
+    Output("import-key", "data"),
+    Input("import-go", "n_clicks"),
+    State("import-request", "data"),
+    prevent_initial_call=True,
+)
+def _import(clicks: int | None, text: str | None) -> Any:
+    if not clicks or not text:
+        raise PreventUpdate
+    request = Request.from_json(text, remote=True)
+    return launch([request, thumbnail(str(request.values["run"]))]), {"key": request.key(stores.home()), "id": uuid.uuid4().hex}
+
+
+@callback(
+    Output("import-status", "children"),
+    Output("import-drawer", "opened", allow_duplicate=True),
+    Output("import-key", "data", allow_duplicate=True),
+    Input("pulse", "data"),
+    Input("import-key", "data"),
+    prevent_initial_call=True,
+)
+def _imported(pulse: Mapping[str, Any], asked: Mapping[str, str] | None) -> Any:
+    """How the import goes, beside the form that it came from: what is wrong can be mended and sent again."""
+    if not asked:
+        return None, no_update, no_update
+    job = pulse["jobs"].get(asked["key"])
+    if job is not None and job["state"] == "done":
+        return None, False, None
+    return status(job, title="Import"), no_update, no_update

@@ -1,0 +1,224 @@
+"""Home: the runs there are, with loss curves and surfaces; train another, bring in weights. The first start trains a demo."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, Input, Output, State, callback, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+
+from landscape_core.jobs.requests import WRITERS, Request
+from landscape_core.specs import InputError, Reference
+
+from . import Page, register
+from ._components import run_forms, stores
+from ._components.jobs import launch, launch_output, launcher, watch_output, watcher
+from ._components.run_cards import Card, draw, find, thumbnail
+from ._components.state import MAX_SELECTED, Query
+
+DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
+SHOWN = 12  # cards before "show all"
+UNFINISHED = ("interrupted", "cancelled", "failed")
+
+
+def layout(query: Query) -> html.Div:
+    """The page. What it shows is read when it is on the screen: runs come and grow."""
+    del query  # the shell has read the selection, and there is nothing else to ask for
+    return html.Div(
+        [
+            dcc.Store("home-visit", data=uuid.uuid4().hex),
+            dcc.Store("home-drawn"),
+            dcc.Store("home-all", data=False),
+            launcher("home-demo"),
+            launcher("home-draw"),
+            watcher("home"),
+            *run_forms.parts(),
+            html.Div(
+                [
+                    html.H1("Runs", className="page-title"),
+                    html.P(QUESTION, className="page-question"),
+                    html.Div(run_forms.buttons(), className="page-tools"),
+                ],
+                className="page-head",
+            ),
+            html.Div(id="home-problem", role="alert"),
+            html.Div(id="home-cards", className="cards"),
+            html.Div(id="home-more", className="cards-more"),
+        ],
+        className="page",
+        id="home-page",
+    )
+
+
+QUESTION = "What have I got? Where do I start?"
+register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
+
+
+@callback(
+    Output("home-cards", "children"),
+    Output("home-more", "children"),
+    Output({"card": ALL}, "children"),
+    Output("home-drawn", "data"),
+    watch_output("home"),
+    Input("home-visit", "data"),
+    Input("home-all", "data"),
+    Input("pulse", "data"),
+    Input("selection", "data"),
+    Input("dark", "data"),
+    State({"card": ALL}, "id"),
+    State("home-drawn", "data"),
+    State({"watch": "home"}, "data"),
+    prevent_initial_call="initial_duplicate",
+)
+def _cards(
+    visit: str,
+    everything: bool,
+    pulse: Mapping[str, Any],
+    selection: Sequence[str] | None,
+    dark: bool | None,
+    places: Sequence[Mapping[str, str]],
+    drawn: Mapping[str, Any] | None,
+    watched: Sequence[str] | None,
+) -> Any:
+    """The cards that have changed; all of them when a run came or went."""
+    chosen = list(selection or [])
+    found = find(pulse, chosen)
+    shown = found if everything else found[:SHOWN]
+    known = (drawn or {}).get("cards", {}) if (drawn or {}).get("visit") == visit else {}
+    full = len(chosen) >= MAX_SELECTED
+    signatures = {card.name: card.signature(bool(dark), full) for card in shown}
+    keys = _unfinished(shown) if (drawn or {}).get("visit") != visit else list(watched or [])
+    keys = sorted({*keys, *(card.key for card in shown if card.key and not card.drawn)})
+    watch = no_update if keys == sorted(watched or []) else keys
+    state = {"visit": visit, "cards": signatures}
+    if [place["card"] for place in places] != list(signatures) or not known:
+        children: list[Any] = [_place(card, bool(dark), full) for card in shown] or [_empty()]
+        return children, _more(len(found), len(shown)), [no_update] * len(places), state, watch
+    changed = [no_update if known.get(card.name) == signatures[card.name] else draw(card, bool(dark), full) for card in shown]
+    return no_update, _more(len(found), len(shown)), changed, state if known != signatures else no_update, watch
+
+
+def _place(card: Card, dark: bool, full: bool) -> html.Article:
+    label: Any = {"aria-label": f"Run {card.name}"}
+    return html.Article(draw(card, dark, full), id={"card": card.name}, className="card", **label)
+
+
+def _unfinished(shown: Sequence[Card]) -> list[str]:
+    """Keys of the jobs that were to finish the runs that are not finished: they can be resumed."""
+    growing = {card.name for card in shown if card.record is None or card.record.state in ("training", "stopped")}
+    keys: dict[str, str] = {}
+    if growing:
+        for view in stores.jobs().views():
+            name = str(view.values.get("run"))
+            if view.kind in WRITERS and name in growing:
+                keys.setdefault(name, view.key if view.state in UNFINISHED else "")
+    return [key for key in keys.values() if key]
+
+
+def _more(count: int, shown: int) -> Any:
+    if shown < count:
+        return dmc.Button(f"Show all {count} runs", id={"home": "all"}, variant="default", size="compact-sm")
+    return None
+
+
+def _empty() -> html.Div:
+    begun = any(view.kind in WRITERS for view in stores.jobs().views())
+    if not begun:
+        words = [
+            html.H2("A first run is about to be trained"),
+            html.P("A small network learns handwritten digits: some seconds."),
+        ]
+        return html.Div([dmc.Loader(size="sm"), *words], className="message", role="status")
+    return html.Div(
+        [
+            html.H2("There is no run"),
+            html.P("Train a network, or bring in weights that you have: the buttons stand above."),
+            dmc.Button("Train the demo run", id={"home": "demo"}, variant="light", mt="md"),
+        ],
+        className="message",
+    )
+
+
+@callback(launch_output("home-demo"), Input("home-visit", "data"), prevent_initial_call="initial_duplicate")
+def _first_start(_: str) -> Any:
+    """Where nothing has ever been trained or brought in, the demo trains itself, and its surface is drawn."""
+    if stores.runs().names() or any(view.kind in WRITERS for view in stores.jobs().views()):
+        raise PreventUpdate
+    return launch([DEMO, thumbnail("demo")])
+
+
+def _pressed() -> Mapping[str, str]:
+    """The id of the button that was pressed. A button that merely appears changes nothing."""
+    if not isinstance(ctx.triggered_id, dict) or not ctx.triggered[0]["value"]:
+        raise PreventUpdate
+    return ctx.triggered_id
+
+
+@callback(launch_output("home-demo"), Input({"home": "demo"}, "n_clicks"), prevent_initial_call=True)
+def _demo(_: int | None) -> Any:
+    _pressed()
+    return launch([DEMO, thumbnail("demo")])
+
+
+@callback(Output("home-all", "data"), Input({"home": "all"}, "n_clicks"), prevent_initial_call=True)
+def _all(_: int | None) -> bool:
+    return bool(_pressed())
+
+
+@callback(launch_output("home-draw"), Input({"home": "draw", "run": ALL}, "n_clicks"), prevent_initial_call=True)
+def _draw_surface(_: Any) -> Any:
+    return launch([thumbnail(_pressed()["run"])])
+
+
+@callback(
+    Output("selection", "data", allow_duplicate=True),
+    Input({"home": "select", "run": ALL}, "n_clicks"),
+    State("selection", "data"),
+    prevent_initial_call=True,
+)
+def _select(_: Any, selection: Sequence[str] | None) -> list[str]:
+    """The run's last checkpoint joins the selection, or all of its checkpoints leave it."""
+    name, chosen = _pressed()["run"], list(selection or [])
+    rest = _without(chosen, name)
+    if len(rest) < len(chosen):
+        return rest
+    if len(chosen) >= MAX_SELECTED:
+        raise PreventUpdate
+    return [*chosen, f"{name}@last"]
+
+
+@callback(
+    Output("home-problem", "children"),
+    Output("home-visit", "data"),
+    Output("selection", "data", allow_duplicate=True),
+    Input({"home": "delete", "run": ALL}, "n_clicks"),
+    State("selection", "data"),
+    prevent_initial_call=True,
+)
+def _delete(_: Any, selection: Sequence[str] | None) -> Any:
+    name, chosen = _pressed()["run"], list(selection or [])
+    try:
+        stores.runs().delete(name)
+    except InputError as error:
+        return (
+            dmc.Alert(str(error), color="red", variant="light", className="problem", withCloseButton=True),
+            no_update,
+            no_update,
+        )
+    rest = _without(chosen, name)
+    return None, uuid.uuid4().hex, rest if rest != chosen else no_update
+
+
+def _without(chosen: Sequence[str], name: str) -> list[str]:
+    kept = []
+    for text in chosen:
+        try:
+            if Reference.parse(text).run == name:
+                continue
+        except InputError:
+            pass
+        kept.append(text)
+    return kept
