@@ -49,7 +49,7 @@ def as_batches(batches: Any, *, device: torch.device, dtype: torch.dtype) -> tup
         )
     pairs = [batches] if _is_pair(batches) else batches
     if not isinstance(pairs, Iterable):
-        raise InputError("batches must be a list of (inputs, targets) pairs, or one such pair")
+        raise InputError("batches must be a list of (inputs, targets) pairs, one such pair, or a DataLoader of a data set")
 
     def convert(tensor: Tensor) -> Tensor:
         kind = dtype if tensor.is_floating_point() else dtype.to_complex() if tensor.is_complex() else tensor.dtype

@@ -33,14 +33,28 @@ class HessianOperator:
         if vectors.dim() not in (1, 2) or vectors.shape[0] != self.shape[1]:
             raise InputError(f"vectors must have shape (p,) or (p, k) with p = {self.shape[1]} (got {tuple(vectors.shape)})")
         columns = vectors.detach().to(self.theta).reshape(self.shape[1], -1 if vectors.numel() else 0)
-        product = torch.zeros_like(columns)
         network = self.objective.network
         network.set(self.theta)
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _recurrent(network):
+            product = torch.zeros_like(columns)
             for value in self.objective.weighted_terms("train"):
-                product += _columns(value, network, columns)
+                _add_product(value, network, columns, product)
         self.objective.counts["products"] += columns.shape[1]
         return product.reshape(vectors.shape)
+
+
+def _severed(gradient: Tensor) -> bool:
+    """Whether the graph of a gradient ends in a function that allows no further derivative."""
+    waiting, seen = [gradient.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def _recurrent(network: Network) -> AbstractContextManager[None]:
@@ -50,11 +64,14 @@ def _recurrent(network: Network) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _columns(value: Tensor, network: Network, columns: Tensor) -> Tensor:
-    """The Hessian of a number times each column `(p, k)`."""
+def _add_product(value: Tensor, network: Network, columns: Tensor, product: Tensor) -> None:
+    """Add the Hessian of a number times each column `(p, k)` to `product`."""
     try:
         gradient = network.gradient(value, create_graph=True)
-        return torch.stack([network.gradient(gradient, column, retain_graph=True) for column in columns.T], 1)
+        if _severed(gradient):  # autograd would leave this part out, and not say so
+            raise NotImplementedError("its gradient runs through a function marked once_differentiable")
+        for column, found in zip(columns.T, product.T, strict=True):
+            found += network.gradient(gradient, column, retain_graph=True)
     except (RuntimeError, NotImplementedError) as error:
         if "out of memory" in str(error):
             raise

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from ..specs import InputError
 from .batches import map_tensors, tensors
@@ -119,19 +121,21 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _private_copy(model: nn.Module) -> nn.Module:
-    for name, module in model.named_modules():
-        if isinstance(vars(module).get("forward"), types.FunctionType):
-            where = name or "the model"
-            raise InputError(f"forward of {where} was replaced on the instance, so a copy would run the original: subclass it")
     # deepcopy refuses results of a computation, which weight_norm, pruning and cached activations leave on a module.
     results = {id(t): t.detach().clone() for m in model.modules() for t in tensors(vars(m)) if not t.is_leaf}
     try:
-        return copy.deepcopy(model, results)
+        own = copy.deepcopy(model, results)
     except Exception as error:
         line = " ".join(str(error).split())
         raise InputError(
             f"the model cannot be copied ({type(error).__name__}: {line}); give one that copy.deepcopy accepts"
         ) from None
+    for (name, module), copied in zip(model.named_modules(), own.modules(), strict=True):
+        forward = vars(module).get("forward")
+        if isinstance(forward, types.FunctionType) and vars(copied).get("forward") is forward:
+            where = name or "the model"
+            raise InputError(f"forward of {where} was replaced on the instance, so a copy would run the original: subclass it")
+    return own
 
 
 def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
@@ -141,12 +145,26 @@ def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
     if isinstance(module, nn.RNNBase):
         module.dropout = 0.0  # cuDNN differentiates recurrent layers in training mode only
         module.train()
+    if isinstance(module, _WeightNorm):
+        vars(module)["forward"] = types.MethodType(_weight_norm, module)
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            vars(hook)["compute_weight"] = types.MethodType(_hooked_weight_norm, hook)
     if batchnorm == "batch":
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             # Without stored statistics PyTorch uses those of the batch, in evaluation mode too.
             module.running_mean = module.running_var = None
         elif isinstance(module, torch.jit.ScriptModule) and getattr(module, "running_mean", None) is not None:
             raise InputError("batchnorm='batch' cannot reach into a TorchScript model: give the Python model")
+
+
+def _weight_norm(module: Any, g: Tensor, v: Tensor) -> Tensor:
+    """W = g v / |v|: PyTorch's fused operation has a wrong second derivative (2.13, CPU) without saying so."""
+    return v * (g / torch.norm_except_dim(v, 2, module.dim))
+
+
+def _hooked_weight_norm(hook: Any, module: nn.Module) -> Tensor:
+    return _weight_norm(hook, getattr(module, hook.name + "_g"), getattr(module, hook.name + "_v"))
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:

@@ -236,8 +236,8 @@ class Objective:
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """dL/dtheta `(p,)` over the whole training sample; zero for parameters that the loss does not use."""
         self._set(theta)
-        total = torch.zeros_like(self.theta)
         with torch.inference_mode(False), torch.enable_grad():
+            total = torch.zeros_like(self.theta)
             for value in self.weighted_terms("train"):
                 total += self.network.gradient(value)
         self.counts["gradients"] += 1
