@@ -1,0 +1,205 @@
+"""The loss surface: what does the loss look like around and between these weights?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, Input, Output, State, callback, ctx, dcc, html
+from dash.exceptions import PreventUpdate
+
+from landscape_core.figures.difference import difference_figure
+from landscape_core.figures.pick import centered_extent, point_of, point_words, values_at
+from landscape_core.figures.reading import surface_reading
+from landscape_core.figures.style import message_figure
+from landscape_core.figures.surface import surface_figure, value_range
+from landscape_core.specs import InputError
+
+from . import register
+from ._components import stores
+from ._components.analysis_page import AnalysisPage, ControlGroup, View
+from ._components.forms import field_id
+from ._components.state import text_of
+from ._components.words import humanise
+
+KINDS = {"3d": "3-D", "contour": "Contour", "heatmap": "Heat map", "line": "Line"}
+QUANTITIES = {
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "error": "Error",
+    "loss_test": "Loss, test samples",
+    "accuracy_test": "Accuracy, test samples",
+    "error_test": "Error, test samples",
+}
+CLIPS = {"100": "Full range", "99": "Lowest 99 %", "95": "Lowest 95 %", "90": "Lowest 90 %", "75": "Lowest 75 %"}
+VIEWS = (
+    View("kind", "Picture", KINDS),
+    View("quantity", "Quantity", QUANTITIES),
+    View("clip", "Range of values", CLIPS),
+    View("log", "Log scale"),
+    View("path", "Path", default=True),
+    View("flow", "Arrows"),
+    View("map", "Colours", {"viridis": "Viridis", "cividis": "Cividis"}),
+    View("difference", "Difference"),
+)
+
+
+def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
+    """One picture a checkpoint on a shared scale, or the difference of two."""
+    if view["difference"] and len(datas) == 2:
+        return [_difference(datas, sources, view, dark)]
+    quantity, compact = view["quantity"], len(datas) > 1
+    limits = value_range(datas, quantity, view["log"], int(view["clip"]) / 100)
+    figures = []
+    for data, source, color in zip(datas, sources, colors, strict=True):
+        if data is None:
+            figures.append(message_figure("Not computed yet.", dark=dark, title=source, color=color))
+            continue
+        try:
+            figures.append(
+                surface_figure(
+                    data,
+                    kind=view["kind"],
+                    quantity=quantity,
+                    log=view["log"],
+                    colormap=view["map"],
+                    color=color,
+                    value_range=limits,
+                    dark=dark,
+                    show_path=view["path"],
+                    show_flow=view["flow"],
+                    title=source,
+                    compact=compact,
+                )
+            )
+        except InputError as error:
+            figures.append(message_figure(str(error), dark=dark, title=source, color=color))
+    return figures
+
+
+def _difference(datas: list[Any], sources: list[str], view: dict[str, Any], dark: bool) -> Any:
+    if any(data is None for data in datas):
+        return message_figure("The difference needs both surfaces: press Compute.", dark=dark, title=" and ".join(sources))
+    try:
+        return difference_figure(
+            datas[0], datas[1], names=sources, kind=view["kind"], quantity=view["quantity"], log=view["log"], dark=dark
+        )
+    except InputError as error:
+        return message_figure(str(error), dark=dark, title=" and ".join(sources))
+
+
+def _extra() -> Sequence[Any]:
+    return [html.Div(id="surface-point", className="point", role="status"), dcc.Store("surface-picked")]
+
+
+def _runs() -> list[str]:
+    return stores.runs().names()
+
+
+PAGE = AnalysisPage(
+    "surface",
+    icon="surface",
+    order=10,
+    controls=[
+        ControlGroup(
+            "Plane",
+            ["dimensions", "directions", "resolution", "extent"],
+            words={
+                "dimensions": {1: "1: a line", 2: "2: a plane"},
+                "directions": {
+                    "filter": "Random, filter-normalised",
+                    "layer": "Random, layer-normalised",
+                    "model": "Random, as long as the weights",
+                    "gaussian": "Random, not normalised",
+                    "essay": "Random, uncorrected rule",
+                    "pca": "Principal axes of the path",
+                    "gradient": "Gradient",
+                    "difference": "To another checkpoint",
+                    "through": "Through three checkpoints",
+                },
+            },
+        ),
+        ControlGroup(
+            "Path and other checkpoints",
+            ["through", "trajectory", "centered"],
+            advanced=True,
+            labels={"through": "Through", "trajectory": "Path of", "centered": "About the mean of the path"},
+            suggest={"through": lambda: [f"{name}@last" for name in _runs()], "trajectory": _runs},
+        ),
+        ControlGroup("Axes", ["seed", "repeats", "orthogonal", "ignore"], advanced=True, labels={"repeats": "Lines"}),
+        ControlGroup(
+            "Sample",
+            ["split", "samples", "test", "batchnorm", "dtype", "device"],
+            advanced=True,
+            labels={"test": "Test samples as well"},
+        ),
+        ControlGroup("Arrows", ["flow"], advanced=True, labels={"flow": "Arrows along each axis"}),
+    ],
+    views=VIEWS,
+    draw=draw,
+    reading=surface_reading,
+    downloads=("npz", "csv", "vtk"),
+    extra=_extra,
+)
+register(PAGE.page)
+
+
+@callback(
+    Output({"view": "surface", "name": "difference", "prop": "checked"}, "style"),
+    Input("selection", "data"),
+)
+def _offer_difference(selection: Sequence[str] | None) -> dict[str, str]:
+    """A difference is of two."""
+    return {} if len(selection or ()) == 2 else {"display": "none"}
+
+
+@callback(
+    Output("surface-point", "children"),
+    Output("surface-picked", "data"),
+    Input({"graph": "surface", "index": ALL}, "clickData"),
+    Input("surface-state", "data"),
+    State("surface-view", "data"),
+    prevent_initial_call=True,
+)
+def _point(clicks: list[Any], state: Mapping[str, Any] | None, view: Mapping[str, Any] | None) -> Any:
+    """What is known at the point that was clicked, in every picture, and the way to have it in the middle."""
+    if not isinstance(ctx.triggered_id, dict):
+        return [], None  # another question: the old point is not on its picture
+    place = ctx.triggered_id["index"]
+    click = clicks[place] if place < len(clicks) else None
+    entries = [entry for entry in (state or {}).get("items", []) if "key" in entry]
+    if not click or not click.get("points") or place >= len(entries):
+        raise PreventUpdate
+    datas = {entry["label"]: stores.results().get(entry["key"]) or stores.jobs().partial(entry["key"]) for entry in entries}
+    data = datas[entries[place]["label"]]
+    if data is None:
+        raise PreventUpdate
+    cuts = (view or {}).get("kind") == "line"
+    point = point_of(data, click["points"][0], cuts and "betas" in data)
+    rows = [_row(label, values_at(other, point)) for label, other in datas.items() if other is not None]
+    button = dmc.Button(
+        "Centre here",
+        id="surface-center",
+        size="compact-xs",
+        variant="light",
+        **{"aria-label": "Shift the extent so that this point is in the middle"},
+    )
+    return [html.Div([html.Strong(point_words(point)), button], className="point-head"), *rows], centered_extent(data, point)
+
+
+def _row(label: str, values: Mapping[str, str]) -> html.Div:
+    words = " · ".join(f"{humanise(name).lower()} {value}" for name, value in values.items())
+    return html.Div([html.Span(label, className="point-label"), words], className="point-row")
+
+
+@callback(
+    Output(field_id("surface", "extent", "value"), "value"),
+    Input("surface-center", "n_clicks"),
+    State("surface-picked", "data"),
+    prevent_initial_call=True,
+)
+def _center(clicks: int | None, extent: Any) -> str:
+    if not clicks or not extent:
+        raise PreventUpdate
+    return text_of(extent)
