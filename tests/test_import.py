@@ -12,6 +12,7 @@ from landscape_core.checkpoints.runs import RunStore
 from landscape_core.checkpoints.weights import load_weights, read_foreign
 from landscape_core.specs import InputError, task_spec, training_spec
 from landscape_core.tasks import Task, import_weights, train
+from landscape_core.tasks.importing import run_of_file
 
 TASK = task_spec("digits-mlp", widths=[20])
 
@@ -234,3 +235,15 @@ def test_missing_files_and_unknown_endings(tmp_path):
 def test_foreign_tensors_do_not_drag_gradients_along(tmp_path):
     torch.save({"a": nn.Parameter(torch.ones(2))}, tmp_path / "w.pt")
     assert not read_foreign(tmp_path / "w.pt")["a"].requires_grad
+
+
+def test_a_file_as_a_source_becomes_one_run_named_after_its_contents(tmp_path, state):
+    file = tmp_path / "my weights.pt"
+    torch.save(state, file)
+    name = run_of_file(file, TASK, tmp_path)
+    assert name.startswith("my-weights-")
+    assert run_of_file(file, TASK, tmp_path) == name
+    state["0.bias"] += 1
+    torch.save(state, file)
+    assert run_of_file(file, TASK, tmp_path) != name
+    assert len(RunStore(tmp_path).names()) == 2

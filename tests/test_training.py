@@ -10,7 +10,7 @@ import torch
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.checkpoints.weights import load_weights
 from landscape_core.specs import InputError, training_spec
-from landscape_core.tasks import Task, train
+from landscape_core.tasks import Task, train, training
 from landscape_core.tasks.optimisation import BatchOrder, learning_rate
 
 METRICS = {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "theta_norm"}
@@ -117,6 +117,14 @@ def test_training_is_the_plain_loop_step_by_step(tmp_path):
             step += 1
     for name, value in weights(tmp_path, record).items():
         torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-9, atol=1e-11)
+
+
+def test_metrics_of_large_sets_rest_on_a_fixed_sample(tmp_path):
+    asked = training_spec("blobs-mlp", "r", samples=5000, steps=5)
+    record, _ = run(asked, tmp_path)
+    objective = Task(asked.task, tmp_path).objective(weights(tmp_path, record), samples=training.EVALUATED, device="cpu")
+    assert record.checkpoints[-1].metrics["train_loss"] == pytest.approx(float(objective.loss(objective.theta)), rel=1e-5)
+    assert record.sizes["train"] == 5000
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

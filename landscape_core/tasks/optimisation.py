@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..specs import TrainingSpec
 from .losses import Loss
 
-_CHUNK = 1000
+_CHUNK = 256  # keeps the activations of convolutions in the cache
 
 
 def make_optimizer(spec: TrainingSpec, parameters: list[Tensor]) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights, save_weights
@@ -28,11 +29,11 @@ from .optimisation import (
 )
 from .task import Task
 
-EVALUATED = 10_000  # the recorded metrics rest on at most so many samples of a split
+EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a split: evaluation must not outweigh training
 DIVERGED = 1e4  # a batch loss above this many times max(1, the first one) has diverged
 PROGRESS_EVERY = 0.2  # seconds
 SAVE_EVERY = 2.0  # seconds between the states that a killed training goes on from
-SMALL = 1_000_000  # parameters times samples a step below which a second thread costs more than it gives
+SMALL = 2e9  # operations a step below which a second thread gains little, and loses much on a busy machine
 
 
 def train(spec: TrainingSpec, home: Path) -> Generator[Progress, None, RunRecord]:
@@ -229,9 +230,15 @@ class _Training:
 
 @contextlib.contextmanager
 def _threads(training: _Training) -> Iterator[None]:
-    """One thread for small networks; as many as the process has for others."""
+    """One thread where a step is short; as many as the process has where it is long.
+
+    Decided by counting operations, not by a clock: a continued training must use as many threads to reach the same bits.
+    """
     before = torch.get_num_threads()
-    if training.record.parameters * training.batch < SMALL:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        training.model.eval()(training.x[:1])
+    training.model.train()
+    if 3 * counter.get_total_flops() * training.batch < SMALL:  # a backward pass costs two forward passes
         torch.set_num_threads(1)
     try:
         yield
