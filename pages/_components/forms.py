@@ -36,7 +36,7 @@ def control(
 ) -> Any:
     """The control of one field, with id `field_id(form, name, ...)`. `value` is a JSON value; the default if left out.
 
-    A choice is a Select, a yes/no a Switch, a bounded number a NumberInput, a list of texts a TagsInput, all else a text of JSON.
+    A choice is a Select, a yes/no a Switch, a number a NumberInput, a list of texts a TagsInput, all else a text of JSON.
     `words` names choices for people; `suggestions` are offered for texts.
     """
     info = spec.model_fields[name]
@@ -100,7 +100,7 @@ def kind_of(spec: type[BaseModel], name: str) -> str:
 
 
 def to_value(spec: type[BaseModel], name: str, raw: Any) -> Any:
-    """The JSON value that a control's content stands for; an emptied control is null, or the default where null is not allowed."""
+    """The JSON value that a control's content stands for; an emptied one is null, or the default where null is not allowed."""
     kind = kind_of(spec, name)
     empty = None if _optional(spec, name) else _json(spec.model_fields[name].default)
     if raw is None or (isinstance(raw, str) and not raw.strip()):
@@ -112,6 +112,8 @@ def to_value(spec: type[BaseModel], name: str, raw: Any) -> Any:
         parsed = parse_text(text)
         if parsed == text and "," in text and str not in _members(spec, name):
             parsed = parse_text(f"[{text}]")  # 41, 31 is what people write
+        if isinstance(parsed, int | float) and all(get_origin(member) is tuple for member in _members(spec, name)):
+            parsed = [parsed]  # a list of one
         if parsed != text and str in _members(spec, name) and not isinstance(parsed, str):
             return text  # a run may be called 42
         return text if isinstance(parsed, str) and parsed.startswith("[") else parsed
@@ -149,7 +151,8 @@ def _fit(spec: type[BaseModel], name: str, value: Any) -> Any:
     wanted = {
         "choice": value in choices_of(spec, name) or (value is None and _optional(spec, name)),
         "switch": isinstance(value, bool),
-        "number": isinstance(value, (int, float)) and not isinstance(value, bool) or (value is None and _optional(spec, name)),
+        "number": (isinstance(value, (int, float)) and not isinstance(value, bool))
+        or (value is None and _optional(spec, name)),
         "tags": isinstance(value, list) and all(isinstance(item, str) for item in value),
         "text": True,
     }[kind]
