@@ -137,7 +137,7 @@ def _curve(card: Card, dark: bool) -> Any:
     assert card.record is not None
     training = card.record.training or {}
     figure = loss_curves(metric_columns(card.record), last_step=training.get("steps"), dark=dark, compact=True)
-    legend = [
+    legend: Any = [
         html.Span("train loss", className="key key-train"),
         html.Span("test loss", className="key key-test"),
         " over steps",

@@ -34,7 +34,19 @@ DATA_WORDS = {
     "npz": "NPZ file",
 }
 NETWORK_WORDS = {"mlp": "fully connected", "lenet": "LeNet-5", "resnet": "ResNet", "vit": "vision transformer"}
-LABELS = {"lr": "Learning rate", "batch_size": "Batch size", "record": "Checkpoints at steps"}
+LABELS = {
+    "record": "Record checkpoints at",
+    "init": "Initialisation",
+    "norm": "Normalisation",
+    "skip": "Skip connections",
+    "dim": "Embedding width",
+}
+WORDS: dict[str, dict[Any, str]] = {
+    "norm": {None: "none"},
+    "activation": {"relu": "ReLU", "gelu": "GELU", "silu": "SiLU"},
+    "init": {"default": "PyTorch's", "he": "He"},
+    "optimizer": {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"},
+}
 
 
 def buttons() -> list[Any]:
@@ -110,8 +122,12 @@ def _task_controls(task: str, form: str) -> tuple[list[Any], list[Any]]:
     rest: list[Any] = []
     for name, owner in task_fields(task).items():
         if not is_local(owner, name):
-            (first if owner is network else rest).append(forms.control(owner, name, form))
+            (first if owner is network else rest).append(_control(owner, name, form))
     return first, rest
+
+
+def _control(spec: type[Spec], name: str, form: str, *value: Any) -> Any:
+    return forms.control(spec, name, form, *value, label=LABELS.get(name), words=WORDS.get(name))
 
 
 def _values(spec: type[Spec], task: str, controls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -146,8 +162,7 @@ def _train_foot() -> list[Any]:
         html.Div(
             [
                 html.Div(id="train-validation", className="validation", role="alert"),
-                dmc.Button("Train", id="train-go", fullWidth=True, disabled=True),
-                html.P("Then its surface is drawn. Both can be watched and cancelled on this page.", className="hint"),
+                dmc.Button("Train, then draw its surface", id="train-go", fullWidth=True, disabled=True),
             ],
             className="drawer-foot",
         )
@@ -166,19 +181,21 @@ def _open_training(clicks: int | None, task: str) -> Any:
     if not clicks or task not in TASKS:
         raise PreventUpdate
     network, data = _task_controls(task, TRAIN)
-
-    def own(name: str) -> Any:
-        return forms.control(TrainingSpec, name, TRAIN, label=LABELS.get(name))
-
     folded = [name for name in TrainingSpec.model_fields if name not in ("task", "run", *MAIN)]
-    name = forms.control(TrainingSpec, "run", TRAIN, free_name(task), label="Name of the run")
     return True, [
-        name,
-        *([html.Fieldset([html.Legend("Network"), *network], className="group")] if network else []),
-        html.Fieldset([html.Legend("Training"), *[own(field) for field in MAIN]], className="group"),
+        forms.control(TrainingSpec, "run", TRAIN, free_name(task), label="Name of the run"),
+        *([html.Fieldset([html.Legend("Network"), *network], className="group pairs")] if network else []),
+        html.Fieldset(
+            [html.Legend("Training"), *[_control(TrainingSpec, name, TRAIN) for name in MAIN]], className="group pairs"
+        ),
         dmc.Accordion(
             dmc.AccordionItem(
-                [dmc.AccordionControl("Data, loss and more"), dmc.AccordionPanel([*data, *[own(field) for field in folded]])],
+                [
+                    dmc.AccordionControl("Data, loss and more"),
+                    dmc.AccordionPanel(
+                        html.Div([*data, *[_control(TrainingSpec, name, TRAIN) for name in folded]], className="pairs")
+                    ),
+                ],
                 value="more",
             ),
             chevronPosition="left",
@@ -274,9 +291,11 @@ def _open_import(clicks: int | None, task: str, file: Mapping[str, Any] | None) 
     return True, [
         forms.control(ImportSpec, "run", IMPORT, _name_of(file, task), label="Name of the run"),
         forms.control(ImportSpec, "step", IMPORT, label="Step of training"),
-        *([html.Fieldset([html.Legend("Network"), *network], className="group")] if network else []),
+        *([html.Fieldset([html.Legend("Network"), *network], className="group pairs")] if network else []),
         dmc.Accordion(
-            dmc.AccordionItem([dmc.AccordionControl("Data and loss"), dmc.AccordionPanel(data)], value="more"),
+            dmc.AccordionItem(
+                [dmc.AccordionControl("Data and loss"), dmc.AccordionPanel(html.Div(data, className="pairs"))], value="more"
+            ),
             chevronPosition="left",
             className="folds",
         ),
