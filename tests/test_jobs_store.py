@@ -10,7 +10,7 @@ import diskcache
 import numpy as np
 import pytest
 
-from landscape_core.jobs import JobStore, folders
+from landscape_core.jobs import JobStore, folders, records
 from landscape_core.jobs import store as store_module
 from landscape_core.jobs.processes import Worker
 from landscape_core.specs import InputError, Progress
@@ -79,7 +79,7 @@ def test_the_version_grows_with_each_picture_only(store):
 def test_who_lost_the_lease_changes_nothing(store, monkeypatch, elsewhere):
     first = run(store, "k")
     store.advance("k", first, Progress(1, 4, "first", {"a": np.zeros(1)}))
-    monkeypatch.setattr(store_module, "LEASE", 0.05)
+    monkeypatch.setattr(records, "LEASE", 0.05)
     time.sleep(0.1)
     assert store.view("k").state == "interrupted"
     second = store.claim("k", request())
@@ -93,7 +93,7 @@ def test_who_lost_the_lease_changes_nothing(store, monkeypatch, elsewhere):
 
 
 def test_a_heartbeat_keeps_the_lease(store, monkeypatch, elsewhere):
-    monkeypatch.setattr(store_module, "LEASE", 0.3)
+    monkeypatch.setattr(records, "LEASE", 0.3)
     owner = run(store, "k")
     for _ in range(5):
         time.sleep(0.1)
@@ -185,7 +185,8 @@ def test_a_dead_job_can_be_cancelled(store, monkeypatch):
     assert store.view("k").state == "cancelled"
 
 
-def test_time_left_comes_from_this_attempt_only(store):
+def test_time_left_comes_from_this_attempt_only(store, monkeypatch):
+    monkeypatch.setattr(records, "SETTLE", 0.1)
     owner = run(store, "k")
     store.advance("k", owner, Progress(900, 1000))
     assert store.view("k").seconds_left is None
@@ -198,6 +199,18 @@ def test_time_left_comes_from_this_attempt_only(store):
     owner = run(store, "k")
     store.advance("k", owner, Progress(910, 1000))
     assert store.view("k").seconds_left is None
+
+
+def test_time_left_follows_the_recent_rate(store, monkeypatch):
+    monkeypatch.setattr(records, "SETTLE", 0.05)
+    monkeypatch.setattr(records, "WINDOW", 0.1)
+    owner, done = run(store, "k"), 0
+    for pace in (1, 1, 1, 1, 100, 100, 100, 100):
+        done += pace
+        store.advance("k", owner, Progress(done, 1000))
+        since = time.time()
+        time.sleep(0.06)
+    assert store.view("k").seconds_left < (1000 - done) / 50 * max(0.06, time.time() - since)  # 20 times less by the mean rate
 
 
 def test_computing_time_adds_up_over_attempts(store):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import threading
 import time
 import uuid
@@ -36,6 +37,7 @@ PRELOAD = (
     "dash_mantine_components",
     "landscape_core.analyses.execute",
     "landscape_core.analyses.surface",
+    "landscape_core.jobs.managers",
     "landscape_core.jobs.runner",
 )
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +96,7 @@ class SafeDiskcacheManager(DiskcacheManager):
 
     def _start(self, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         # daemon: the server does not wait for its jobs when it ends, it ends them.
-        process = self._context.Process(target=target, args=args, daemon=True)
+        process = self._context.Process(target=_work, args=(target, *args), daemon=True)
         with self._starting, _python_path(ROOT):
             process.start()
         return process
@@ -118,6 +120,12 @@ def background_manager(home: Path | str) -> SafeDiskcacheManager:
     manager = SafeDiskcacheManager(diskcache.Cache(str(folder)))
     fcntl.flock(lock, fcntl.LOCK_SH)
     return manager
+
+
+def _work(target: Callable[..., Any], *args: Any) -> None:
+    # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    target(*args)
 
 
 def _lives(job: str | None) -> bool:

@@ -129,7 +129,7 @@ class Request:
                 return bool(run.checkpoint(spec.step))
         except InputError:
             return False
-        return run.state != "training" and _trained_by(run, spec)
+        return run.state in ("done", "diverged") and _trained_by(run, spec)
 
 
 def _trained_by(run: RunRecord, spec: TrainingSpec) -> bool:

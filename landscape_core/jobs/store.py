@@ -6,11 +6,10 @@ fenced, so one that lost its lease changes nothing. Records and partial arrays a
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,16 @@ from typing import Any
 import diskcache
 
 from ..specs import Array, InputError, Progress, pack, unpack
+from . import records
 from .folders import log, open_folder, transaction
 from .processes import Worker
+from .records import ACTIVE, Record
 from .requests import Request
 
 BEAT = 2.0  # seconds between two heartbeats
-LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a process seen to be gone counts at once
 GRACE = 3.0  # seconds that a cancelled job has to stop by itself
 KEEP = 500  # ended jobs that are remembered
 KEEP_PARTIALS = 50  # ended jobs whose partial arrays are kept
-ACTIVE = ("queued", "running")
-
-_RECORD, _PARTIAL, _ACTIVE, _TICKET = "record:", "partial:", "active", "ticket"
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,11 +75,11 @@ class JobStore:
         """Become the owner of the job, which is then queued; None while somebody else works on it. Clears a cancel."""
         cache, owner, now = self._cache, uuid.uuid4().hex, time.time()
         with transaction(cache):
-            old = _read(cache, key)
-            if old is not None and old["state"] in ACTIVE and not _dead(old):
+            old = records.read(cache, key)
+            if old is not None and old["state"] in ACTIVE and not records.is_dead(old):
                 return None
             old = old or {}
-            ticket = cache.incr(_TICKET)
+            ticket = cache.incr(records.TICKET_KEY)
             record = {
                 "request": request.to_json(),
                 "title": request.title,
@@ -103,56 +99,56 @@ class JobStore:
                 "attempts": old.get("attempts", 0) + 1,
                 "started": None,
                 "updated": now,
-                "base": None,
-                "wall": _wall(old),
+                "marks": [],
+                "wall": records.wall_time(old),
                 "cancel": None,
             }
-            _write(cache, key, record)
-            _set_active(cache, {*_active(cache), key})
+            records.write(cache, key, record)
+            records.set_active(cache, {*records.active_keys(cache), key})
         return owner
 
     def acquire(self, key: str, owner: str, device: str) -> bool:
         """Take a slot of `device` and run, if it is this job's turn: first come, first served, `LANDSCAPE_WORKERS` at once."""
         cache, limit = self._cache, workers()
-        record = _read(cache, key)
+        record = records.read(cache, key)
         if record is None or (record["device"] == device and self._ahead(cache, record) >= limit):
             return False  # seen without taking the lock: waiting jobs ask often
         with transaction(cache):
-            record = _owned(cache, key, owner)
+            record = records.read_owned(cache, key, owner)
             if record is None:
                 return False
             record["device"] = device
-            _bury(cache)
+            records.bury(cache)
             if self._ahead(cache, record) < limit:
                 now = time.time()
                 record |= {"state": "running", "started": now, "updated": now, "beat": now}
-            _write(cache, key, record)
+            records.write(cache, key, record)
         return bool(record["state"] == "running")
 
     def beat(self, key: str, owner: str) -> bool:
         """Renew the lease. False if it was lost."""
         cache = self._cache
         with transaction(cache):
-            record = _owned(cache, key, owner)
+            record = records.read_owned(cache, key, owner)
             if record is not None:
-                _write(cache, key, record | {"beat": time.time()})
+                records.write(cache, key, record | {"beat": time.time()})
         return record is not None
 
     def advance(self, key: str, owner: str, progress: Progress) -> bool:
         """Write down how far the job is, with its partial arrays if it has any. False if the lease was lost."""
         cache, name = self._cache, None
         if progress.partial:
-            name = f"{_PARTIAL}{key}:{uuid.uuid4().hex}"
+            name = f"{records.PARTIAL_}{key}:{uuid.uuid4().hex}"
             cache.set(name, pack(progress.partial))  # the slow part, before the lock is taken; unseen until a record names it
         with transaction(cache):
-            record, stale, now = _owned(cache, key, owner), name, time.time()
+            record, stale, now = records.read_owned(cache, key, owner), name, time.time()
             if record is not None:
                 if name is not None:
                     stale, record["partial"] = record["partial"], name
                     record["version"] += 1
                 record |= {"done": progress.done, "total": progress.total, "message": progress.message}
-                record |= {"updated": now, "beat": now, "base": record["base"] or [now, progress.done]}
-                _write(cache, key, record)
+                record |= {"updated": now, "beat": now, "marks": records.next_marks(record["marks"], now, progress.done)}
+                records.write(cache, key, record)
         if stale is not None:
             cache.delete(stale)
         return record is not None
@@ -161,10 +157,10 @@ class JobStore:
         """End the job as done, failed, cancelled or interrupted; partial arrays stay unless done. False: the lease was lost."""
         cache = self._cache
         with transaction(cache):
-            record = _owned(cache, key, owner)
+            record = records.read_owned(cache, key, owner)
             if record is not None:
                 record["bad_input"] = bad_input
-                _end(cache, key, record, state, error)
+                records.end(cache, key, record, state, error)
         if record is not None and state == "done":
             self.forget_partial(key)
         self.prune()
@@ -176,22 +172,22 @@ class JobStore:
         """Tell the job to stop. It stops at its next progress; its process is ended `GRACE` seconds later."""
         cache = self._cache
         with transaction(cache):
-            record = _read(cache, key)
+            record = records.read(cache, key)
             if record is not None and record["state"] in ACTIVE and record["cancel"] is None:
                 record["cancel"] = time.time()
-                _write(cache, key, record)
-                if _dead(record):
-                    _end(cache, key, record, "cancelled")
+                records.write(cache, key, record)
+                if records.is_dead(record):
+                    records.end(cache, key, record, "cancelled")
 
     def cancelled(self, key: str) -> bool:
         """Whether the job was told to stop."""
-        record = _read(self._cache, key)
+        record = records.read(self._cache, key)
         return record is not None and (record["cancel"] is not None or record["state"] == "cancelled")
 
     def view(self, key: str) -> JobView | None:
         """The job now, or None if it was never asked for. Ends the process of a cancelled job that does not stop."""
         cache = self._cache
-        record = _read(cache, key)
+        record = records.read(cache, key)
         if record is None:
             return None
         if record["state"] in ACTIVE and record["cancel"] is not None:
@@ -201,17 +197,17 @@ class JobStore:
     def views(self) -> list[JobView]:
         """All jobs, the newest first."""
         cache = self._cache
-        return self._sorted(_keys(cache))
+        return self._sorted(records.job_keys(cache))
 
     def active(self) -> list[JobView]:
         """The jobs that run or wait, the newest first: cheap enough to be asked at every poll."""
-        return [view for view in self._sorted(_active(self._cache)) if view.active]
+        return [view for view in self._sorted(records.active_keys(self._cache)) if view.active]
 
     def partial(self, key: str) -> dict[str, Array] | None:
         """The partial arrays, or None. Damaged ones are dropped with a log line: the job then starts from nothing."""
         cache, record = self._cache, None
         for _ in range(10):  # a new picture may replace the old one between the two reads
-            before, record = record, _read(cache, key)
+            before, record = record, records.read(cache, key)
             if record is None or record["partial"] is None:
                 return None
             try:
@@ -232,31 +228,35 @@ class JobStore:
         """Drop the partial arrays: the next attempt starts from nothing."""
         cache = self._cache
         with transaction(cache):
-            record = _read(cache, key)
+            record = records.read(cache, key)
             if record is None or record["partial"] is None:
                 return
             name, record["partial"] = record["partial"], None
             record["version"] += 1
-            _write(cache, key, record)
+            records.write(cache, key, record)
         cache.delete(name)
 
     def prune(self) -> None:
         """Forget all but the newest `KEEP` ended jobs and the partial arrays of all but the newest `KEEP_PARTIALS`."""
         cache = self._cache
         names = list(cache)
-        ended = [item for item in _records(cache, _keys(names)) if item[1]["state"] not in ACTIVE or _dead(item[1])]
+        ended = [
+            item
+            for item in records.read_all(cache, records.job_keys(names))
+            if item[1]["state"] not in ACTIVE or records.is_dead(item[1])
+        ]
         ended.sort(key=lambda item: -item[1]["ticket"])
         for key, record in ended[KEEP:]:
             with transaction(cache):
-                if _read(cache, key) == record:
-                    cache.delete(_RECORD + key)
-                    _set_active(cache, _active(cache) - {key})
+                if records.read(cache, key) == record:
+                    cache.delete(records.RECORD_ + key)
+                    records.set_active(cache, records.active_keys(cache) - {key})
         for key, _ in [item for item in ended if item[1]["partial"]][KEEP_PARTIALS:]:
             self.forget_partial(key)
         for name in names:
             # Partial arrays that no record names: their writer died between the two writes, or the record was forgotten.
-            if name.startswith(_PARTIAL):
-                found = _read(cache, name.split(":")[1])
+            if name.startswith(records.PARTIAL_):
+                found = records.read(cache, name.split(":")[1])
                 if found is None or (found["partial"] != name and found["state"] not in ACTIVE):
                     cache.delete(name)
 
@@ -265,7 +265,7 @@ class JobStore:
     def _view(self, cache: diskcache.Cache, key: str, record: Record) -> JobView:
         request = Request.from_json(record["request"])
         state = record["state"]
-        if state in ACTIVE and _dead(record):
+        if state in ACTIVE and records.is_dead(record):
             state = "cancelled" if record["cancel"] is not None else "interrupted"
         return JobView(
             key=key,
@@ -283,36 +283,40 @@ class JobStore:
             attempts=record["attempts"],
             started=record["started"],
             updated=record["updated"],
-            seconds_left=_seconds_left(record) if state == "running" else None,
-            wall=_wall(record, time.time() if state == "running" else record["beat"]),
+            seconds_left=records.seconds_left(record) if state == "running" else None,
+            wall=records.wall_time(record, time.time() if state == "running" else record["beat"]),
             ahead=self._ahead(cache, record) if state == "queued" else 0,
             cancelling=state in ACTIVE and record["cancel"] is not None,
         )
 
     def _sorted(self, keys: Iterable[str]) -> list[JobView]:
-        cache = self._cache
-        records = sorted(_records(cache, keys), key=lambda item: -item[1]["ticket"])
-        return [view for key, _ in records if (view := self.view(key))]
+        found = sorted(records.read_all(self._cache, keys), key=lambda item: -item[1]["ticket"])
+        return [view for key, _ in found if (view := self.view(key))]
 
     def _ahead(self, cache: diskcache.Cache, record: Record) -> int:
         """Living jobs of the same device that run, or wait with an earlier ticket."""
         count = 0
-        for key in _active(cache):
-            other = _read(cache, key)
-            if other is None or other["owner"] == record["owner"] or other["device"] != record["device"] or _dead(other):
+        for key in records.active_keys(cache):
+            other = records.read(cache, key)
+            if (
+                other is None
+                or other["owner"] == record["owner"]
+                or other["device"] != record["device"]
+                or records.is_dead(other)
+            ):
                 continue
             count += other["state"] == "running" or other["ticket"] < record["ticket"]
         return count
 
     def _enforce(self, cache: diskcache.Cache, key: str, record: Record) -> Record:
         """After the grace period: the record becomes cancelled first, so that nobody waits, then the process is ended."""
-        if time.time() - record["cancel"] < GRACE and not _dead(record):
+        if time.time() - record["cancel"] < GRACE and not records.is_dead(record):
             return record
         with transaction(cache):
-            current = _read(cache, key)
+            current = records.read(cache, key)
             if current is None or current["owner"] != record["owner"] or current["state"] not in ACTIVE:
                 return current or record
-            _end(cache, key, current, "cancelled")
+            records.end(cache, key, current, "cancelled")
         Worker(**current["worker"]).stop()
         return current
 
@@ -323,76 +327,3 @@ def workers() -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise InputError(f"LANDSCAPE_WORKERS must be a whole number between 1 and 1024 (got '{text}')")
     return int(text)
-
-
-def _read(cache: diskcache.Cache, key: str) -> Record | None:
-    text = cache.get(_RECORD + key)
-    return None if text is None else json.loads(text)
-
-
-def _write(cache: diskcache.Cache, key: str, record: Record) -> None:
-    cache.set(_RECORD + key, json.dumps(record))
-
-
-def _keys(names: Iterable[str]) -> list[str]:
-    return [name.removeprefix(_RECORD) for name in names if name.startswith(_RECORD)]
-
-
-def _owned(cache: diskcache.Cache, key: str, owner: str) -> Record | None:
-    record = _read(cache, key)
-    return record if record is not None and record["owner"] == owner else None
-
-
-def _active(cache: diskcache.Cache) -> set[str]:
-    return set(json.loads(cache.get(_ACTIVE, "[]")))
-
-
-def _set_active(cache: diskcache.Cache, keys: set[str]) -> None:
-    cache.set(_ACTIVE, json.dumps(sorted(keys)))
-
-
-def _dead(record: Record) -> bool:
-    return time.time() - record["beat"] > LEASE or Worker(**record["worker"]).gone
-
-
-def _end(cache: diskcache.Cache, key: str, record: Record, state: str, error: str = "") -> None:
-    """Within a transaction: the job ends, its slot is free, and nobody owns it any more."""
-    now = time.time()
-    record |= {"wall": _wall(record, now), "state": state, "error": error, "owner": "", "base": None, "beat": now}
-    record["version"] += 1
-    if state == "done":
-        record |= {"done": record["total"] or 1.0, "total": record["total"] or 1.0, "message": ""}
-    _write(cache, key, record)
-    _set_active(cache, _active(cache) - {key})
-
-
-def _bury(cache: diskcache.Cache) -> None:
-    """Within a transaction: jobs whose process has ended are no longer active."""
-    for key, record in _records(cache, _active(cache)):
-        if _dead(record):
-            _end(cache, key, record, "interrupted" if record["cancel"] is None else "cancelled")
-
-
-def _records(cache: diskcache.Cache, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
-    for key in keys:
-        if (record := _read(cache, key)) is not None:
-            yield key, record
-
-
-def _wall(record: Record, now: float | None = None) -> float:
-    """Computing time of all attempts; of one that runs until `now`, or its last heartbeat."""
-    running = record.get("state") == "running"
-    until = (record["beat"] if now is None else now) if running else 0.0
-    return float(record.get("wall", 0.0) + (max(0.0, until - record["started"]) if running else 0.0))
-
-
-def _seconds_left(record: Record) -> float | None:
-    """From the rate since this attempt's first progress: what an earlier attempt did took no time now."""
-    if record["base"] is None:
-        return None
-    since, first = record["base"]
-    elapsed, gained = record["updated"] - since, record["done"] - first
-    if elapsed <= 0 or gained <= 0:
-        return None
-    left = (record["total"] - record["done"]) * elapsed / gained
-    return float(max(0.0, left - (time.time() - record["updated"])))

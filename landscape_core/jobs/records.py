@@ -1,0 +1,114 @@
+"""What is kept of one job, as JSON in the shared folder. What writes belongs into a transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import diskcache
+
+from .processes import Worker
+
+LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a process seen to be gone counts at once
+SETTLE = 1.0  # seconds of progress before a time left is worth showing
+WINDOW = 10.0  # seconds; the rate is that of the last one to two windows
+ACTIVE = ("queued", "running")
+RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY = "record:", "partial:", "active", "ticket"  # names in the folder
+Record = dict[str, Any]
+
+
+def read(cache: diskcache.Cache, key: str) -> Record | None:
+    """The record of a job, or None."""
+    text = cache.get(RECORD_ + key)
+    return None if text is None else json.loads(text)
+
+
+def write(cache: diskcache.Cache, key: str, record: Record) -> None:
+    """Replace the record of a job."""
+    cache.set(RECORD_ + key, json.dumps(record))
+
+
+def job_keys(names: Iterable[str]) -> list[str]:
+    """The keys of the jobs whose records are among the names in the folder."""
+    return [name.removeprefix(RECORD_) for name in names if name.startswith(RECORD_)]
+
+
+def read_owned(cache: diskcache.Cache, key: str, owner: str) -> Record | None:
+    """The record of a job if `owner` (still) owns it."""
+    record = read(cache, key)
+    return record if record is not None and record["owner"] == owner else None
+
+
+def active_keys(cache: diskcache.Cache) -> set[str]:
+    """The jobs that were queued or running when their owners last wrote; some may have died since."""
+    return set(json.loads(cache.get(ACTIVE_KEY, "[]")))
+
+
+def set_active(cache: diskcache.Cache, keys: set[str]) -> None:
+    """Replace `active_keys`."""
+    cache.set(ACTIVE_KEY, json.dumps(sorted(keys)))
+
+
+def is_dead(record: Record) -> bool:
+    """Whether the owner has ended, or has not been heard of for longer than the lease."""
+    return time.time() - record["beat"] > LEASE or Worker(**record["worker"]).gone
+
+
+def end(cache: diskcache.Cache, key: str, record: Record, state: str, error: str = "") -> None:
+    """Within a transaction: the job ends, its slot is free, and nobody owns it any more."""
+    now = time.time()
+    record |= {
+        "wall": wall_time(record, record["beat"] if is_dead(record) else now),
+        "state": state,
+        "error": error,
+        "owner": "",
+        "marks": [],
+        "beat": now,
+    }
+    record["version"] += 1
+    if state == "done":
+        record |= {"done": record["total"] or 1.0, "total": record["total"] or 1.0, "message": ""}
+    write(cache, key, record)
+    set_active(cache, active_keys(cache) - {key})
+
+
+def bury(cache: diskcache.Cache) -> None:
+    """Within a transaction: jobs whose process has ended are no longer active."""
+    for key, record in read_all(cache, active_keys(cache)):
+        if is_dead(record):
+            end(cache, key, record, "interrupted" if record["cancel"] is None else "cancelled")
+
+
+def read_all(cache: diskcache.Cache, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
+    """The keys with their records, where there is one."""
+    for key in keys:
+        if (record := read(cache, key)) is not None:
+            yield key, record
+
+
+def wall_time(record: Record, now: float | None = None) -> float:
+    """Computing time of all attempts; of one that runs until `now`, or its last heartbeat."""
+    running = record.get("state") == "running"
+    until = (record["beat"] if now is None else now) if running else 0.0
+    return float(record.get("wall", 0.0) + (max(0.0, until - record["started"]) if running else 0.0))
+
+
+def next_marks(marks: list[list[float]], now: float, done: float) -> list[list[float]]:
+    """Two earlier points (time, done), at least a window apart once there are two: the rate is measured from the first."""
+    if not marks or now - marks[-1][0] >= WINDOW:
+        return [*marks[-1:], [now, done]]
+    return marks
+
+
+def seconds_left(record: Record) -> float | None:
+    """From the recent rate of this attempt: what an earlier attempt did took no time now, and the first steps are slow."""
+    if not record["marks"]:
+        return None
+    since, first = record["marks"][0]
+    elapsed, gained = record["updated"] - since, record["done"] - first
+    if elapsed < SETTLE or gained <= 0:
+        return None
+    left = (record["total"] - record["done"]) * elapsed / gained
+    return float(max(0.0, left - (time.time() - record["updated"])))
