@@ -78,7 +78,7 @@ class Block(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.body = nn.Sequential(nn.Linear(width, 6), nn.GELU(), nn.Dropout(0.3), nn.Linear(6, width))
+        self.body = nn.Sequential(nn.Linear(width, 3), nn.GELU(), nn.Dropout(0.3), nn.Linear(3, width))
         self.heads, self.causal = heads, causal
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class Language(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding, self.block = nn.Embedding(7, 4), Block(causal=True)
-        self.head = nn.Linear(4, 7, bias=False)
+        self.embedding, self.block = nn.Embedding(5, 4), Block(causal=True)
+        self.head = nn.Linear(4, 5, bias=False)
         self.head.weight = self.embedding.weight
 
     def forward(self, input_ids: Tensor, scale: Tensor | None = None) -> SimpleNamespace:
@@ -157,14 +157,14 @@ class Odd(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self, cell: type[nn.RNNBase]) -> None:
         super().__init__()
-        self.cell, self.head = cell(3, 3, num_layers=2, dropout=0.4, batch_first=True), nn.Linear(3, 3)
+        self.cell, self.head = cell(3, 2, num_layers=2, dropout=0.4, batch_first=True), nn.Linear(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.cell(x)[0][:, -1])
 
 
 def encoder() -> nn.Module:
-    layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.2, batch_first=True)
+    layer = nn.TransformerEncoderLayer(4, 2, 3, dropout=0.2, batch_first=True)
     return nn.TransformerEncoder(layer, 1)
 
 
@@ -225,13 +225,13 @@ def nested() -> Batches:
 
 def tokens() -> Batches:
     g = torch.Generator().manual_seed(5)
-    ids = [torch.randint(0, 7, (n, 6), generator=g) for n in (4, 1, 3)]
-    return [({"input_ids": i[:, :-1], "scale": 1 + i[:, 0] / 7}, i[:, 1:]) for i in ids]
+    ids = [torch.randint(0, 5, (n, 6), generator=g) for n in (3, 1)]
+    return [({"input_ids": i[:, :-1], "scale": 1 + i[:, 0] / 5}, i[:, 1:]) for i in ids]
 
 
 def padded() -> Batches:
     found = []
-    for x, y in sizes_of(5, 4)():
+    for x, y in sizes_of(5, 4, sizes=(5, 2))():
         mask = torch.arange(5)[None] >= torch.arange(2, 2 + len(x))[:, None]
         found.append(({"src": x, "src_key_padding_mask": mask}, y))
     return found
@@ -290,7 +290,7 @@ CASES = [
         F.cross_entropy,
         pictures,
     ),
-    Case("transformer", Transformer, F.cross_entropy, sizes_of(5, 3)),
+    Case("transformer", Transformer, F.cross_entropy, sizes_of(5, 3, sizes=(4, 1))),
     Case("language-model", Language, tokens_loss, tokens, call=by_keyword),
     Case("two-inputs", Two, F.cross_entropy, pairs, call=lambda model, inputs: model(*inputs)),
     Case("nested-inputs", Nested, lambda o, t: F.cross_entropy(o["logits"], t), nested),

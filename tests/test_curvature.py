@@ -32,20 +32,19 @@ def reference(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["float64", "float32"])
-def test_the_hessian_is_the_dense_one(case, dtype, tolerance):
+def test_the_hessian_is_the_dense_one(case):
+    """Entry by entry in float64 to 1e-10 of the largest; in float32 on random vectors, to 1e-4."""
     theta, expected = reference(case.name)
-    operator = objective(case, dtype).hessian(theta.to(dtype))
+    operator = objective(case).hessian(theta)
     found = dense(operator)
     assert operator.shape == expected.shape
-    assert found.dtype == dtype
-    scale = expected.abs().max()
-    assert (found.double() - expected).abs().max() <= tolerance * scale
-    assert (found - found.T).abs().max() <= tolerance * scale
-    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(2)).double()
-    assert torch.allclose(
-        (operator @ v.to(dtype)).double(), expected @ v, rtol=0, atol=10 * tolerance * float(scale * v.norm())
-    )
+    assert (found - expected).abs().max() <= 1e-10 * expected.abs().max()
+    assert (found - found.T).abs().max() <= 1e-10 * expected.abs().max()
+
+    vectors = torch.randn(len(theta), 6, generator=torch.Generator().manual_seed(2)).double()
+    single = objective(case, torch.float32).hessian(theta.float()) @ vectors.float()
+    assert single.dtype == torch.float32
+    assert (single.double() - expected @ vectors).norm() <= 1e-4 * (expected @ vectors).norm()
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------
