@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
 THREADS = 8
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -42,7 +43,7 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def create_app(home: str | Path | None = None, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> Dash:
+def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> Dash:
     """The Dash app over a home directory. Starts no process. Call it once in a process. Raises InputError for a bad home."""
     from dash import Dash
 
@@ -55,7 +56,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = ("127.0.0.
     app = Dash(
         "landscape",
         title="Landscape",
-        update_title=None,
+        update_title=None,  # type: ignore[arg-type]  # None is documented: the title stays
         index_string=INDEX,
         assets_folder=str(Path(__file__).parent / "assets"),
         assets_ignore=r"head-.*\.js",
@@ -172,7 +173,7 @@ def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
 
     name = f"[{host}]" if ":" in host else host
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else name}:{listener.getsockname()[1]}"
-    known = ["127.0.0.1", "localhost", "[::1]", *trust, *([name] if host not in ("0.0.0.0", "::") else [])]
+    known = [*HOSTS, *trust, *([name] if host not in ("0.0.0.0", "::") else [])]
 
     class Server(BaseApplication):
         """One process with threads: one forkserver, one poll; nothing is computed in it."""
@@ -196,7 +197,8 @@ def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
         def load(self) -> Any:
             app = create_app(hosts=known)
             # Importing torch takes seconds: it happens while the first page is being looked at.
-            threading.Thread(target=app._background_manager.warm, name="warm", daemon=True).start()
+            manager: Any = app._background_manager
+            threading.Thread(target=manager.warm, name="warm", daemon=True).start()
             return app.server
 
     Server().run()

@@ -33,11 +33,19 @@
         poll.active = true;
     };
 
+    api.watched = function (lists, before) {
+        const keys = Array.from(new Set(lists.flatMap((list) => list || []))).sort();
+        return keys.join() === (before || []).join() ? ns.no_update : keys;
+    };
+
     // Draw gate of a page: `want` is what should be on the screen; a draw under way is let finish first.
     const draws = {};
-    api.want = function (want, name) {
+    api.want = function (want, name, drawn) {
         const gate = (draws[name] = draws[name] || { busy: false, since: 0, pending: null, last: null });
         const text = JSON.stringify(want);
+        if (drawn && gate.visit !== want.visit) {
+            Object.assign(gate, { busy: false, pending: null, last: text, visit: want.visit });
+        }
         if (text === gate.last && !gate.busy) {
             return ns.no_update;
         }

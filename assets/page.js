@@ -15,13 +15,9 @@
     };
 
     // The poll asks for these jobs as well, whether they run or not.
-    let watched = "";
-    function watch(keys) {
-        if (keys.join() !== watched) {
-            watched = keys.join();
-            ns.set_props("watched", { data: keys });
-        }
-    }
+    api.keys = function (state) {
+        return ((state && state.items) || []).flatMap((item) => [item.key, item.calibration]).filter(Boolean);
+    };
 
     let wants = 0;
     api.wanted = function (pulse, state, view, dark, present, about) {
@@ -29,19 +25,21 @@
             return ns.no_update;
         }
         const keys = state.items.map((item) => item.key || null);
-        watch(state.items.flatMap((item) => [item.key, item.calibration]).filter(Boolean));
         const jobs = keys.map((key) => (key && pulse.jobs[key]) || null);
+        const done = (i) => (jobs[i] ? jobs[i].state === "done" : about.done.includes(keys[i]));
         const want = {
             visit: about.visit,
             shown: state.items.map((item) => [item.text, item.label, item.key || null, item.problem]),
             error: state.error,
-            versions: jobs.map((job) => job && [job.state === "done", job.version]),
+            versions: jobs.map((job, i) => (done(i) ? "done" : job && job.version)),
             running: keys.filter((key, i) => jobs[i] && ["running", "queued"].includes(jobs[i].state)),
             view: view,
             dark: dark,
             present: Boolean(present),
         };
-        const given = api.want(want, about.name);
+        // The layout came with its first pictures.
+        const drawn = about.dark === dark && about.present === want.present && want.running.length === 0;
+        const given = api.want(want, about.name, drawn && want.versions.every((version) => version === null || version === "done"));
         if (given === ns.no_update) {
             return given;
         }

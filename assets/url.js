@@ -6,7 +6,8 @@
     const api = (ns.landscape = ns.landscape || {});
     const KEEP = /%(40|2C|3A|5B|5D)/gi; // readable in an address and allowed there: @ , : [ ]
 
-    const here = () => ({ path: location.pathname, search: location.search });
+    const isDark = () => document.documentElement.getAttribute("data-mantine-color-scheme") === "dark";
+    const here = () => ({ path: location.pathname, search: location.search, dark: isDark() });
     const encode = (text) => encodeURIComponent(text).replace(KEEP, decodeURIComponent);
     const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
@@ -111,17 +112,16 @@
     let watching = false;
     api.dark = function () {
         const root = document.documentElement;
-        const dark = () => root.getAttribute("data-mantine-color-scheme") === "dark";
         if (!watching) {
             watching = true;
-            let last = dark();
+            let last = isDark();
             new MutationObserver(() => {
-                if (dark() !== last) {
-                    last = dark();
+                if (isDark() !== last) {
+                    last = isDark();
                     ns.set_props("dark", { data: last });
                 }
             }).observe(root, { attributes: true, attributeFilter: ["data-mantine-color-scheme"] });
         }
-        return dark();
+        return isDark();
     };
 })();

@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dash_mantine_components as dmc
-from dash import ALL, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, html, no_update
+from dash import ALL, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, no_update
 from dash.exceptions import PreventUpdate
 
-from landscape_core.figures import export
 from landscape_core.jobs.requests import Request
-from landscape_core.specs import AnalysisSpec, InputError, Result
 
 from . import forms, panels, stores
-from .jobs import launch, launch_output, status
-from .selection import resolve
-from .state import MAX_SELECTED, text_of, write_query
+from .jobs import launch, launch_output, status, watch_output
+from .pictures import entries_of, pictures, state_of
+from .state import MAX_SELECTED
 from .theme import color_of
 
 if TYPE_CHECKING:
     from .analysis_page import AnalysisPage
-
-log = logging.getLogger("landscape.pages")
-SHARED = ("split", "samples", "batchnorm", "dtype", "device")  # what the calibration must have in common with the analysis
-TYPE_IN_CLASS = 17  # points
-
-
-def describe(page: AnalysisPage, spec: AnalysisSpec, selection: Sequence[str]) -> dict[str, Any]:
-    """What the page is about to show: for each selected checkpoint its request, key and calibration, or the problem with it."""
-    state: dict[str, Any] = {
-        "fields": {name: text_of(value) for name, value in spec.changed().items()},
-        "error": "",
-        "items": [],
-    }
-    home = stores.home()
-    common = {name: value for name, value in spec.changed().items() if name in SHARED}
-    for item in resolve(selection):
-        entry: dict[str, Any] = {"text": item.text, "label": item.label, "problem": item.problem}
-        if item.record is not None and item.checkpoint is not None:
-            source = f"{item.record.name}@{item.checkpoint.step}"
-            request, calibration = Request(page.name, source, spec.changed()), Request("calibration", source, common)
-            try:
-                entry |= {"source": source, "key": request.key(home), "request": request.to_json()}
-                entry |= {"calibration": calibration.key(home), "calibrate": calibration.to_json()}
-            except InputError as error:
-                entry["problem"] = str(error)
-        state["items"].append(entry)
-    return state
 
 
 def register_callbacks(page: AnalysisPage) -> None:
@@ -68,6 +36,7 @@ def _address(page: AnalysisPage) -> None:
         Output(page.id("view"), "data"),
         *[Input({"view": page.name, "name": name, "prop": prop}, prop) for prop, name in views.items()],
     )
+    clientside_callback(ClientsideFunction("landscape", "keys"), watch_output(page.name), Input(page.id("state"), "data"))
     clientside_callback(
         ClientsideFunction("landscape", "writePage"),
         Output(page.id("written"), "data"),
@@ -122,30 +91,30 @@ def _state(page: AnalysisPage) -> None:
         Input(forms.field_id(page.name, ALL, "value"), "value"),  # type: ignore[arg-type]
         Input(forms.field_id(page.name, ALL, "checked"), "checked"),  # type: ignore[arg-type]
         Input("selection", "data"),
+        State(page.id("state"), "data"),
+        prevent_initial_call=True,  # the layout has made the first state
     )
-    def form_to_state(_values: Any, _checked: Any, selection: Sequence[str] | None) -> Any:
+    def form_to_state(_values: Any, _checked: Any, selection: Sequence[str] | None, before: Any) -> Any:
         controls = [item for group in ctx.inputs_list[:2] for item in group]
         if not controls:
             raise PreventUpdate
-        try:
-            spec = page.spec.parse(forms.read_form(page.spec, controls), remote=True)
-        except InputError as error:
-            return {"fields": {}, "error": str(error), "items": []}, str(error)
-        return describe(page, spec, selection or []), ""
+        state = state_of(page, forms.read_form(page.spec, controls), selection or [])
+        return no_update if state == before else state, state["error"]
 
     @callback(
         launch_output(f"{page.name}-calibration"),
         Input(page.id("state"), "data"),
-        prevent_initial_call=True,
+        prevent_initial_call="initial_duplicate",
     )
     def calibrate(state: Mapping[str, Any] | None) -> Any:
         """Measure once what one evaluation costs, so that the price stands there before anything is begun."""
         missing = []
-        for entry in _good(state):
+        for _, entry in entries_of(state):
+            if stores.results().has(entry["calibration"]) or stores.results().has(entry["key"]):
+                continue
             view = stores.jobs().view(entry["calibration"])
-            if not stores.results().has(entry["calibration"]) and not stores.results().has(entry["key"]):
-                if view is None or view.state == "interrupted":
-                    missing.append(Request.from_json(entry["calibrate"]))
+            if view is None or view.state in ("done", "interrupted"):
+                missing.append(Request.from_json(entry["calibrate"]))
         return launch(missing) if missing else no_update
 
 
@@ -159,12 +128,12 @@ def _work(page: AnalysisPage) -> None:
         Input(page.id("state"), "data"),
     )
     def watch(pulse: Mapping[str, Any], state: Mapping[str, Any] | None) -> Any:
-        jobs, entries = pulse["jobs"], _good(state)
+        jobs, entries = pulse["jobs"], entries_of(state)
         if not entries:
             return [], [], True, "Compute"
         rows, left, active, begun = [], [], False, False
-        for index, entry in enumerate(state["items"] if state else []):
-            if "key" not in entry or stores.results().has(entry["key"]):
+        for index, entry in entries:
+            if stores.results().has(entry["key"]):
                 continue
             left.append(entry)
             job = jobs.get(entry["key"])
@@ -192,8 +161,8 @@ def _work(page: AnalysisPage) -> None:
         if not clicks or not state:
             raise PreventUpdate
         launches: list[Any] = [no_update] * MAX_SELECTED
-        for index, entry in enumerate(state["items"]):
-            if "key" in entry and not stores.results().has(entry["key"]):
+        for index, entry in entries_of(state):
+            if not stores.results().has(entry["key"]):
                 launches[index] = launch([Request.from_json(entry["request"])])
         return launches
 
@@ -220,120 +189,27 @@ def _pictures(page: AnalysisPage) -> None:
         if not want or state is None:
             raise PreventUpdate
         running = {*(before or {}).get("running", []), *want["running"]}
-        drawn = {"visit": want["visit"], "id": want["id"], "running": sorted(running)}
-        hide, none = [True] * MAX_SELECTED, [no_update] * MAX_SELECTED
-
-        def nothing(message: Any) -> Any:
-            return none, hide, True, "result", message, [], [], [], [], None, drawn
-
-        if state["error"]:
-            return nothing(_message("Nothing to draw yet", state["error"]))
-        if not state["items"]:
-            return nothing(_no_selection(page))
-        problems = [_message(entry["text"], entry["problem"]) for entry in state["items"] if entry["problem"]]
-        entries = [(index, entry) for index, entry in enumerate(state["items"]) if "key" in entry]
-        datas = [_data(entry["key"]) for _, entry in entries]
-        if all(data is None for data in datas):
-            hint = _message("Not computed yet", "Press Compute: the picture fills in while it is being computed.")
-            waiting = any(entry["key"] in want["running"] for _, entry in entries)
-            return nothing(
-                [
-                    *problems,
-                    *(
-                        []
-                        if problems and not entries
-                        else [_message("Computing …", "The first picture appears in a moment.") if waiting else hint]
-                    ),
-                ]
-            )
-        colors = [color_of(index) for index, _ in entries]
         view = {option.name: want["view"].get(option.name, option.default_value) for option in page.views}
-        try:
-            figures = page.draw(datas, [entry["label"] for _, entry in entries], view, colors, bool(want["dark"]))
-        except InputError as error:
-            return nothing([*problems, _message("This cannot be drawn", str(error))])
-        except Exception as error:
-            log.exception("drawing %s failed", page.name)
-            line = str(error).strip().splitlines()[:1]
-            return nothing(
-                [*problems, _message("This could not be drawn", f"{type(error).__name__}: {' '.join(line)}; see the log.")]
-            )
-        pictures, shown = list(none), list(hide)
-        for place, figure in enumerate(figures[:MAX_SELECTED]):
-            figure.update_layout(uirevision=json.dumps(state["fields"], sort_keys=True))
-            figure.update_scenes(uirevision="camera")
-            if want["present"]:
-                figure.update_layout(font_size=TYPE_IN_CLASS)
-            pictures[place], shown[place] = figure, False
-        done = [(index, entry, data) for (index, entry), data in zip(entries, datas, strict=True) if isinstance(data, Result)]
-        spec = page.spec.parse(Request.from_json(entries[0][1]["request"]).values)
-        readings = []
-        if page.reading is not None:
-            readings = [(entry["label"], color_of(index), page.reading(data, spec)) for index, entry, data in done]
-        layout = "result" if len(figures) == 1 else f"result result-many result-{len(figures)}"
+        found = pictures(
+            page,
+            state,
+            view,
+            dark=bool(want["dark"]),
+            present=bool(want["present"]),
+            running=want["running"],
+            seen_running=running,
+        )
+        figures = [*found.figures, *[no_update] * (MAX_SELECTED - len(found.figures))]
         return (
-            pictures,
-            shown,
-            False,
-            layout,
-            problems,
-            panels.reading_panel(readings),
-            panels.numbers_table([(entry["label"], data) for _, entry, data in done]),
-            [panels.provenance_line(entry["label"], color_of(i), data, entry["key"] in running) for i, entry, data in done],
-            panels.file_links(
-                [(e["label"], color_of(i), e["key"]) for i, e, _ in done], page.downloads, view, bool(want["dark"])
-            ),
-            _code(page, [entry["source"] for _, entry in entries], spec),
-            drawn,
+            figures,
+            found.hidden,
+            not found.figures,
+            found.layout,
+            found.message,
+            found.reading,
+            found.numbers,
+            found.provenance,
+            found.files,
+            found.code,
+            {"visit": want["visit"], "id": want["id"], "running": sorted(running)},
         )
-
-
-def _good(state: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    return [entry for entry in (state or {}).get("items", []) if "key" in entry and "calibration" in entry]
-
-
-def _data(key: str) -> Any:
-    """The finished result, else what a job has so far, else None."""
-    return stores.results().get(key) or stores.jobs().partial(key)
-
-
-def _code(page: AnalysisPage, sources: list[str], spec: AnalysisSpec) -> dict[str, str]:
-    source: Any = sources[0] if len(sources) == 1 else sources
-    return {
-        "python": export.python_code(page.name, source, spec),
-        "command": export.command_line(page.name, source, spec),
-    }
-
-
-def _message(title: str, text: str) -> html.Div:
-    return html.Div([html.H2(title), html.P(text)], className="message", role="status")
-
-
-def _no_selection(page: AnalysisPage) -> html.Div:
-    names = [name for name in reversed(stores.runs().names())]
-    links = []
-    for name in names:
-        try:
-            record = stores.runs().read(name)
-        except InputError:
-            continue
-        if record.checkpoints:
-            target = page.path + write_query([f"{name}@last"])
-            links.append(dmc.Anchor(f"{name} ({record.task})", href=target, className="start-link"))
-    if not links:
-        return html.Div(
-            [
-                html.H2("There is no run yet"),
-                html.P("Train a network first: it takes seconds."),
-                dmc.Anchor("Go to Home", href="/", className="start-link"),
-            ],
-            className="message",
-        )
-    return html.Div(
-        [
-            html.H2("Choose a checkpoint"),
-            html.P("Pick a run to begin with; up to four checkpoints can be added in the header."),
-            html.Div(links[:12], className="start-links"),
-        ],
-        className="message",
-    )

@@ -11,9 +11,9 @@
     )
     register(PAGE.page)
 
-`draw(datas, sources, view, colors, dark)` gives one figure for each selected checkpoint; a data is a finished Result, the partial
-arrays of a job, or None. `reading(data, spec)` gives what the numbers say. The rest (form, address, jobs, cost, table, provenance,
-downloads) is here. Ids begin with the page's name; the graphs are `{"graph": name, "index": i}`.
+`draw(datas, sources, view, colors, dark)` gives one figure for each selected checkpoint; a data is a finished Result, the
+partial arrays of a job, or None. `reading(data, spec)` gives what the numbers say. The rest (form, address, jobs, cost, table,
+provenance, downloads) is here. Ids begin with the page's name; the graphs are `{"graph": name, "index": i}`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from landscape_core.specs import AnalysisSpec, analysis
 
 from .. import Page
 from . import forms
-from .jobs import launcher
+from .jobs import launcher, watcher
+from .pictures import Pictures, pictures, state_of
 from .state import MAX_SELECTED, Query
-from .theme import GRAPH_CONFIG
+from .theme import GRAPH_CONFIG, aria
 
 Draw = Callable[[list[Any], list[str], dict[str, Any], list[str], bool], list[Any]]
 Reading = Callable[[Any, Any], Sequence[Any]]
@@ -40,14 +41,17 @@ Reading = Callable[[Any, Any], Sequence[Any]]
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """Fields of the Spec under one heading; an advanced group is closed at first. `words` names choices: {field: {value: text}}."""
+    """Fields of the Spec under one heading; an advanced group is closed at first.
+
+    By field: `words` names its choices, `labels` the field itself, `suggest` gives texts to offer, read when the page opens.
+    """
 
     title: str
     fields: Sequence[str]
     advanced: bool = False
     words: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    suggest: Mapping[str, Callable[[], Sequence[str]]] = field(default_factory=dict)  # offered texts, read when the page opens
+    suggest: Mapping[str, Callable[[], Sequence[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,12 @@ class AnalysisPage:
             f"there is no view option 'v.{name}'" for name in query.view if name not in {view.name for view in self.views}
         ]
         item = analysis(self.name)
+        state = state_of(self, values, query.selection)
+        view = self.view_of(query.view)
+        found = pictures(self, state, view, dark=query.dark, present=query.present)
         return html.Div(
             [
-                *self._stores(),
+                *self._stores(state, found, query),
                 html.Div(
                     [html.H1(item.title, className="page-title"), html.P(item.question, className="page-question")],
                     className="page-head",
@@ -146,8 +153,8 @@ class AnalysisPage:
                 html.Div([_problem(text) for text in problems], id=self.id("problems")),
                 html.Div(
                     [
-                        html.Aside(self._form(values), className="controls", **{"aria-label": "What to compute"}),
-                        html.Div(self._main(query), className="stage"),
+                        html.Aside(self._form(values, state["error"]), className="controls", **aria("What to compute")),
+                        html.Div(self._main(view, found), className="stage"),
                     ],
                     className="analysis",
                 ),
@@ -156,26 +163,30 @@ class AnalysisPage:
             id=self.id("page"),
         )
 
-    def _stores(self) -> list[Any]:
+    def _stores(self, state: dict[str, Any], found: Pictures, query: Query) -> list[Any]:
         about = {
             "visit": uuid.uuid4().hex,
             "name": self.name,
             "path": self.path,
             "defaults": {view.name: view.default_value for view in self.views},
+            "dark": query.dark,
+            "present": query.present,
+            "done": found.done,
         }
         return [
             dcc.Store(self.id("about"), data=about),
-            dcc.Store(self.id("state")),
+            dcc.Store(self.id("state"), data=state),
             dcc.Store(self.id("view")),
             dcc.Store(self.id("want")),
             dcc.Store(self.id("drawn")),
-            dcc.Store(self.id("code")),
+            dcc.Store(self.id("code"), data=found.code),
             dcc.Store(self.id("written")),
             *[launcher(f"{self.name}-{index}") for index in range(MAX_SELECTED)],
             launcher(f"{self.name}-calibration"),
+            watcher(self.name),
         ]
 
-    def _form(self, values: Mapping[str, Any]) -> list[Any]:
+    def _form(self, values: Mapping[str, Any], error: str) -> list[Any]:
         groups = self.groups()
         plain = [html.Fieldset(self._fields(group, values), className="group") for group in groups if not group.advanced]
         folded = [
@@ -199,8 +210,8 @@ class AnalysisPage:
             ),
             html.Div(
                 [
-                    html.Div(id=self.id("validation"), className="validation", role="alert"),
-                    html.Div(id=self.id("cost"), className="cost", **{"aria-live": "polite"}),
+                    html.Div(error, id=self.id("validation"), className="validation", role="alert"),
+                    html.Div(id=self.id("cost"), className="cost", **LIVE),
                     dmc.Button("Compute", id=self.id("run"), fullWidth=True, disabled=True),
                 ],
                 className="controls-foot",
@@ -224,41 +235,41 @@ class AnalysisPage:
             ],
         ]
 
-    def _main(self, query: Query) -> list[Any]:
+    def _main(self, view: Mapping[str, Any], found: Pictures) -> list[Any]:
         graphs = [
             html.Div(
                 dcc.Graph(
                     id={"graph": self.name, "index": index},
                     config=GRAPH_CONFIG,
                     responsive=True,
-                    className="graph",
+                    **({"figure": found.figures[index]} if index < len(found.figures) else {}),
                 ),
                 id={"cell": self.name, "index": index},
                 className="cell",
-                hidden=True,
+                hidden=hidden,
             )
-            for index in range(MAX_SELECTED)
+            for index, hidden in enumerate(found.hidden)
         ]
         return [
             html.Div(
-                [self._view_control(view, view.read(query.view.get(view.name))) for view in self.views],
+                [self._view_control(option, view[option.name]) for option in self.views],
                 className="views",
                 role="group",
-                **{"aria-label": "How to show it"},
+                **aria("How to show it"),
             ),
             html.Div(id=self.id("status"), className="statuses"),
-            html.Div(id=self.id("empty"), className="empty"),
+            html.Div(found.message, id=self.id("empty"), className="empty"),
             html.Div(
                 [
                     html.Div(
-                        [html.Div(graphs, className="graphs", id=self.id("graphs")), *self.extra(), self._actions()],
+                        [html.Div(graphs, className="graphs", id=self.id("graphs")), *self.extra(), self._actions(found)],
                         className="pictures",
                     ),
-                    html.Aside(id=self.id("reading"), className="reading", **{"aria-label": "Reading"}),
+                    html.Aside(found.reading, id=self.id("reading"), className="reading", **aria("Reading")),
                 ],
-                className="result",
+                className=found.layout,
                 id=self.id("result"),
-                hidden=True,
+                hidden=not found.figures,
             ),
         ]
 
@@ -268,12 +279,12 @@ class AnalysisPage:
             return dmc.Switch(id={**place, "prop": "checked"}, label=view.label, checked=bool(value), size="sm")
         data = [{"value": key, "label": word} for key, word in view.choices.items()]
         place["prop"] = "value"
-        label = {"aria-label": view.label}
+        label = aria(view.label)
         if len(data) <= 4:
             return dmc.SegmentedControl(id=place, data=data, value=value, size="xs", **label)
         return dmc.Select(id=place, data=data, value=value, size="xs", allowDeselect=False, className="view-select", **label)
 
-    def _actions(self) -> html.Div:
+    def _actions(self, found: Pictures) -> html.Div:
         copies = [("link", "Copy link"), ("python", "Copy Python"), ("command", "Copy command")]
         images = [("png", "PNG"), ("svg", "SVG")]
         return html.Div(
@@ -282,21 +293,26 @@ class AnalysisPage:
                     [
                         *[_small(word, {"copy": self.name, "what": what}, word) for what, word in copies],
                         html.Span(id=self.id("copied"), className="copied", role="status"),
+                    ],
+                    className="actions",
+                ),
+                html.Div(
+                    [
                         html.Span("Download", className="actions-word"),
                         *[
                             _small(word, {"image": self.name, "format": kind}, f"Download the picture as {word}")
                             for kind, word in images
                         ],
-                        html.Span(id=self.id("files"), className="files"),
+                        html.Span(found.files, id=self.id("files"), className="files"),
                     ],
                     className="actions",
                 ),
-                html.Div(id=self.id("provenance"), className="provenance"),
+                html.Div(found.provenance, id=self.id("provenance"), className="provenance"),
                 dmc.Accordion(
                     dmc.AccordionItem(
                         [
                             dmc.AccordionControl("Table of numbers"),
-                            dmc.AccordionPanel(html.Div(id=self.id("numbers"), className="numbers")),
+                            dmc.AccordionPanel(html.Div(found.numbers, id=self.id("numbers"), className="numbers")),
                         ],
                         value="numbers",
                     ),
@@ -307,11 +323,12 @@ class AnalysisPage:
         )
 
 
+LIVE: Any = {"aria-live": "polite"}
 DECLARED: dict[str, AnalysisPage] = {}
 
 
 def _small(word: str, place: Any, label: str) -> dmc.Button:
-    return dmc.Button(word, id=place, variant="default", size="compact-xs", **{"aria-label": label})
+    return dmc.Button(word, id=place, variant="default", size="compact-xs", **aria(label))
 
 
 def _problem(text: str) -> dmc.Alert:

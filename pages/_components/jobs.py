@@ -1,9 +1,10 @@
 """Jobs on a page: the one launcher, the one poll, and how a job looks in each of its states.
 
-A page puts `launcher(name)` into its layout and writes `launch([request, ...])` into `launch_output(name)`: the requests are then
-done in order, in a process of their own; requests that do not need each other get launchers of their own. Everything a page shows
-of a job it reads from the job store: the `pulse` store holds `JobView`s as dicts and changes whenever one of the active jobs, or
-of those whose keys stand in the `watched` store, has changed. So reload, a second tab and a closed one need no special case.
+A page puts `launcher(name)` into its layout and writes `launch([request, ...])` into `launch_output(name)`: the requests are
+then done in order, in a process of their own; requests that do not need each other get launchers of their own. Everything a
+page shows of a job it reads from the job store: the `pulse` store holds `JobView`s as dicts and changes whenever one of the
+active jobs, or of those whose keys the page puts into its `watcher(name)`, has changed. So reload, a second tab and a closed
+one need no special case. A page's callback must not write to the shell's stores: on other pages its other outputs are missing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from landscape_core.jobs.requests import Request
 from landscape_core.specs import InputError
 
 from . import stores
+from .theme import aria
 from .words import duration, number
 
 POLL = 500  # milliseconds; the gate in assets/gate.js lets only every fourth through while nothing runs
@@ -34,14 +36,18 @@ Job = Mapping[str, Any]  # the fields of a JobView
 # -- launching -----------------------------------------------------------------------------------------------------
 
 
+def _launcher_id(name: Any, part: str) -> dict[str, Any]:
+    return {"launcher": name, "part": part}
+
+
 def launcher(name: str) -> html.Div:
     """The stores through which a page launches requests under this name."""
-    return html.Div([dcc.Store({"launch": name}), dcc.Store({"launched": name})], hidden=True)
+    return html.Div([dcc.Store(_launcher_id(name, "requests")), dcc.Store(_launcher_id(name, "keys"))], hidden=True)
 
 
 def launch_output(name: str) -> Output:
     """Where a callback writes `launch(...)`."""
-    return Output({"launch": name}, "data", allow_duplicate=True)
+    return Output(_launcher_id(name, "requests"), "data", allow_duplicate=True)
 
 
 def launch(requests: Iterable[Request]) -> dict[str, Any]:
@@ -50,8 +56,8 @@ def launch(requests: Iterable[Request]) -> dict[str, Any]:
 
 
 @callback(
-    Output({"launched": MATCH}, "data"),
-    Input({"launch": MATCH}, "data"),
+    Output(_launcher_id(MATCH, "keys"), "data"),
+    Input(_launcher_id(MATCH, "requests"), "data"),
     background=True,
     interval=2000,
     prevent_initial_call=True,
@@ -81,12 +87,29 @@ def poll_parts() -> html.Div:
             dcc.Store("pulse", data={"jobs": {}, "recent": []}),
             dcc.Store("pulse-ack"),
             dcc.Store("watched", data=[]),
+            watcher("jobs"),
             launcher("jobs"),
         ],
         hidden=True,
     )
 
 
+def watcher(name: str) -> dcc.Store:
+    """The store for the keys of the jobs that a page wants in the pulse although nobody works on them."""
+    return dcc.Store({"watch": name}, data=[])
+
+
+def watch_output(name: str) -> Output:
+    """Where a callback writes the list of those keys."""
+    return Output({"watch": name}, "data")
+
+
+clientside_callback(
+    ClientsideFunction("landscape", "watched"),
+    Output("watched", "data"),
+    Input({"watch": ALL}, "data"),
+    State("watched", "data"),
+)
 clientside_callback(ClientsideFunction("landscape", "tick"), Output("gate", "data"), Input("clock", "n_intervals"))
 clientside_callback(
     ClientsideFunction("landscape", "tock"), Output("pulse-ack", "modified_timestamp"), Input("pulse-ack", "data")
@@ -112,7 +135,7 @@ def _pulse(gate: Any, watched: Sequence[str] | None, ack: Mapping[str, Any] | No
 
 
 def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> dict[str, Any]:
-    """`jobs`: views by key of the active jobs, the watched keys and the recent ones; `recent`: what the list shows, newest first."""
+    """`jobs`: views by key of the active jobs, the watched and the recent ones; `recent`: what the list shows, newest first."""
     store = stores.jobs()
     views = {view.key: view for view in store.active()}
     order = list(dict.fromkeys([*views, *recent]))
@@ -176,7 +199,7 @@ def _words(job: Job, unit: str, done: str) -> str:
         return f"waiting; {job['ahead']} before it" if job["ahead"] else "waiting for a free place"
     if state == "running":
         left = job["seconds_left"]
-        parts = [message or count or "starting …", f"{duration(left)} left" if left is not None else ""]
+        parts = [message or count or "starting …", f"{duration(max(left, 1.0))} left" if left is not None else ""]
         return " · ".join(part for part in parts if part)
     if state == "interrupted":
         return f"interrupted at {count}; what is done is kept" if count else "interrupted before it began"
@@ -196,12 +219,12 @@ def _button(job: Job) -> Any:
             variant="default",
             size="compact-xs",
             disabled=job["cancelling"],
-            **{"aria-label": f"Cancel {title}"},
+            **aria(f"Cancel {title}"),
         )
     if job["state"] in ("interrupted", "cancelled", "failed"):
         word = "Run again" if job["state"] == "failed" else "Resume"
         return dmc.Button(
-            word, id={"job": "resume", "key": key}, variant="light", size="compact-xs", **{"aria-label": f"{word}: {title}"}
+            word, id={"job": "resume", "key": key}, variant="light", size="compact-xs", **aria(f"{word}: {title}")
         )
     return None
 
@@ -217,17 +240,13 @@ def request_of(job: Job) -> Request:
     return Request(job["kind"], job["source"], dict(job["values"]))
 
 
-@callback(
-    Output("watched", "data", allow_duplicate=True),
-    Input({"job": "cancel", "key": ALL}, "n_clicks"),
-    State("watched", "data"),
-    prevent_initial_call=True,
-)
-def _cancel(clicks: Sequence[int | None], watched: list[str]) -> list[str]:
+@callback(watch_output("jobs"), Input({"job": "cancel", "key": ALL}, "n_clicks"), prevent_initial_call=True)
+def _cancel(clicks: Sequence[int | None]) -> list[str]:
     if not any(clicks) or not isinstance(ctx.triggered_id, dict):
         raise PreventUpdate
-    stores.jobs().cancel(ctx.triggered_id["key"])
-    return watched  # asks for a pulse at once
+    key = ctx.triggered_id["key"]
+    stores.jobs().cancel(key)
+    return [key]  # its end will be in the pulse
 
 
 @callback(launch_output("jobs"), Input({"job": "resume", "key": ALL}, "n_clicks"), prevent_initial_call=True)

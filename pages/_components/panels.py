@@ -12,6 +12,7 @@ from dash import html
 from landscape_core.specs import AnalysisSpec, Result, RunRecord
 
 from .state import write_query
+from .theme import aria
 from .words import duration, humanise, number, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
@@ -165,7 +166,7 @@ def file_links(
                     href=f"/download/{key}.{kind}{query}",
                     download="",
                     className="file",
-                    **{"aria-label": f"Download {label} as {kind.upper()}"},
+                    **aria(f"Download {label} as {kind.upper()}"),
                 )
             )
         dot = [html.Span(className="dot", style={"background": color}, title=label)] if len(items) > 1 else []

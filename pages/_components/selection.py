@@ -14,7 +14,7 @@ from landscape_core.specs import CheckpointRecord, InputError, Reference, RunRec
 
 from . import stores
 from .state import MAX_SELECTED
-from .theme import color_of
+from .theme import aria, color_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def header_parts() -> dmc.Group:
     """The chips and the button that adds one."""
     return dmc.Group(
         [
-            html.Div(id="chips", className="chips", role="list", **{"aria-label": "Selected checkpoints"}),
+            html.Div(id="chips", className="chips", role="list", **aria("Selected checkpoints")),
             dmc.Popover(
                 [
                     dmc.PopoverTarget(
@@ -65,7 +65,7 @@ def header_parts() -> dmc.Group:
                                 id="add-open",
                                 variant="subtle",
                                 size="compact-sm",
-                                **{"aria-label": "Add a checkpoint to the selection"},
+                                **aria("Add a checkpoint to the selection"),
                             ),
                             id="add-target",
                         )
@@ -89,7 +89,7 @@ def _chip(item: Selected) -> dmc.Popover:
     face = dmc.UnstyledButton(
         [html.Span(className="dot", style={"background": item.color}), html.Span(item.label, className="chip-label")],
         className="chip" if not item.problem else "chip chip-wrong",
-        **{"aria-label": f"{item.label}: change the step or remove"},
+        **aria(f"{item.label}: change the step or remove"),
     )
     return dmc.Popover(
         [dmc.PopoverTarget(face), dmc.PopoverDropdown(_step_picker(item))],
@@ -107,7 +107,7 @@ def _step_picker(item: Selected) -> html.Div:
         id={"chip": "remove", "index": item.index},
         variant="default",
         size="xs",
-        **{"aria-label": f"Remove {item.label} from the selection"},
+        **aria(f"Remove {item.label} from the selection"),
     )
     if item.record is None or item.checkpoint is None:
         return html.Div([dmc.Text(item.problem, size="sm"), remove], className="picker")

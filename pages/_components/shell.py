@@ -25,7 +25,7 @@ from landscape_core.specs import InputError
 from .. import PAGES, Page, ordered
 from . import jobs, selection
 from .state import read_query
-from .theme import MANTINE, icon
+from .theme import MANTINE, aria, icon
 
 log = logging.getLogger("landscape.pages")
 PRODUCT = "Landscape"
@@ -78,7 +78,7 @@ def _header() -> html.Div:
                                     variant="subtle",
                                     size="compact-sm",
                                     leftSection=html.Span(className="jobs-dot", id="jobs-dot"),
-                                    **{"aria-label": "Jobs: show what is being computed"},
+                                    **aria("Jobs: show what is being computed"),
                                 )
                             ),
                             dmc.PopoverDropdown(
@@ -96,7 +96,7 @@ def _header() -> html.Div:
                         variant="subtle",
                         color="gray",
                         size="lg",
-                        **{"aria-label": "Classroom mode on or off"},
+                        **aria("Classroom mode on or off"),
                     ),
                     dmc.ColorSchemeToggle(
                         id="theme-toggle",
@@ -105,7 +105,7 @@ def _header() -> html.Div:
                         variant="subtle",
                         color="gray",
                         size="lg",
-                        **{"aria-label": "Light or dark"},
+                        **aria("Light or dark"),
                     ),
                 ],
                 className="header-right",
@@ -130,7 +130,7 @@ def _navigation() -> html.Nav:
             )
             for page in ordered()
         ],
-        **{"aria-label": "Pages"},
+        **aria("Pages"),
     )
 
 
@@ -172,7 +172,7 @@ def _route(route: Mapping[str, Any] | None, links: list[Mapping[str, str]]) -> A
     if not route:
         raise PreventUpdate
     path = "/" + str(route["path"]).strip("/")
-    query = read_query(route["search"])
+    query = read_query(route["search"], bool(route.get("dark")))
     page = PAGES.get(path)
     title = f"{page.title} · {PRODUCT}" if page else PRODUCT
     classes = [f"rail-link{' rail-here' if link['nav'] == path else ''}" for link in links]

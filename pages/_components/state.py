@@ -26,10 +26,11 @@ class Query:
     fields: Mapping[str, str] = field(default_factory=dict)
     view: Mapping[str, str] = field(default_factory=dict)
     present: bool = False
+    dark: bool = False  # how the browser shows the page; not in the address
     problems: tuple[str, ...] = ()
 
 
-def read_query(search: str | None) -> Query:
+def read_query(search: str | None, dark: bool = False) -> Query:
     """Read `?on=...&field=...&v.name=...&present=1`. Never raises: what is wrong becomes a problem."""
     selection: list[str] = []
     fields: dict[str, str] = {}
@@ -54,7 +55,7 @@ def read_query(search: str | None) -> Query:
     unique = list(dict.fromkeys(selection))
     if len(unique) > MAX_SELECTED:
         problems.append(f"{len(unique)} checkpoints are selected; at most {MAX_SELECTED} can be shown, the first ones are")
-    return Query(tuple(unique[:MAX_SELECTED]), fields, view, present, tuple(problems))
+    return Query(tuple(unique[:MAX_SELECTED]), fields, view, present, dark, tuple(problems))
 
 
 def write_query(

@@ -29,13 +29,21 @@ MANTINE: dict[str, Any] = {
     },
 }
 
-GRAPH_CONFIG: dict[str, Any] = {
+GRAPH_CONFIG: Any = {
     "showSendToCloud": False,
     "displaylogo": False,
     "responsive": True,
     "scrollZoom": False,
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "autoScale2d"],
 }
+
+
+HIDDEN: Any = {"aria-hidden": "true"}  # decoration that is not read aloud
+
+
+def aria(label: str) -> Any:
+    """The name of a control for those who do not see it."""
+    return {"aria-label": label}
 
 
 def color_of(index: int) -> str:
@@ -45,4 +53,4 @@ def color_of(index: int) -> str:
 
 def icon(name: str) -> html.Span:
     """An icon of assets/icons, in the colour of the text around it."""
-    return html.Span(className="icon", style={"--icon": f"url(/assets/icons/{name}.svg)"}, **{"aria-hidden": "true"})
+    return html.Span(className="icon", style={"--icon": f"url(/assets/icons/{name}.svg)"}, **HIDDEN)
