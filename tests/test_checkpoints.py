@@ -127,6 +127,7 @@ def test_weights_round_trip_with_a_fingerprint_of_their_own(tmp_path):
     tensors["turned"] = torch.randn(3, 5).T
     mark = save_weights(tmp_path / "w.safetensors", tensors)
     back = load_weights(tmp_path / "w.safetensors", mark)
+    assert list(back) == sorted(tensors)
     assert all(torch.equal(back[name], value) for name, value in tensors.items())
     assert fingerprint(dict(reversed(tensors.items()))) == mark == fingerprint(back)
     for other in (

@@ -46,7 +46,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(path: Path, fingerprint: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU. With `fingerprint`, checks that they are the ones recorded.
+    """The tensors of a safetensors file by name (sorted), on the CPU. With `fingerprint`, checks that they are the ones recorded.
 
     Raises InputError, one line naming the file, if it is missing, truncated, damaged or not the one recorded.
     """
@@ -58,7 +58,7 @@ def load_weights(path: Path, fingerprint: str | None = None) -> dict[str, Tensor
 
 def _parse(path: Path) -> dict[str, Tensor]:
     try:
-        return parse_safetensors(path.read_bytes())
+        return dict(sorted(parse_safetensors(path.read_bytes()).items()))  # the library's order varies from call to call
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError):
