@@ -46,7 +46,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(path: Path, fingerprint: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name (sorted), on the CPU. With `fingerprint`, checks that they are the ones recorded.
+    """The tensors of a safetensors file by name (sorted), on the CPU; with `fingerprint`, only if they are those recorded.
 
     Raises InputError, one line naming the file, if it is missing, truncated, damaged or not the one recorded.
     """
