@@ -15,7 +15,7 @@ from landscape_core.specs import InputError, Reference
 
 from . import Page, register
 from ._components import run_forms, stores
-from ._components.jobs import launch, launch_output, launcher, watch_output, watcher
+from ._components.jobs import launch, launch_output, launcher, watcher
 from ._components.run_cards import Card, draw, find, thumbnail
 from ._components.state import MAX_SELECTED, Query
 
@@ -34,7 +34,7 @@ def layout(query: Query) -> html.Div:
             dcc.Store("home-all", data=False),
             launcher("home-demo"),
             launcher("home-draw"),
-            watcher("home"),
+            watcher("home", _unfinished()),
             *run_forms.parts(),
             html.Div(
                 [
@@ -62,7 +62,6 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
     Output("home-more", "children"),
     Output({"card": ALL}, "children"),
     Output("home-drawn", "data"),
-    watch_output("home"),
     Input("home-visit", "data"),
     Input("home-all", "data"),
     Input("pulse", "data"),
@@ -70,7 +69,6 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
     Input("dark", "data"),
     State({"card": ALL}, "id"),
     State("home-drawn", "data"),
-    State({"watch": "home"}, "data"),
     prevent_initial_call="initial_duplicate",
 )
 def _cards(
@@ -81,7 +79,6 @@ def _cards(
     dark: bool | None,
     places: Sequence[Mapping[str, str]],
     drawn: Mapping[str, Any] | None,
-    watched: Sequence[str] | None,
 ) -> Any:
     """The cards that have changed; all of them when a run came or went."""
     chosen = list(selection or [])
@@ -90,15 +87,12 @@ def _cards(
     known = (drawn or {}).get("cards", {}) if (drawn or {}).get("visit") == visit else {}
     full = len(chosen) >= MAX_SELECTED
     signatures = {card.name: card.signature(bool(dark), full) for card in shown}
-    keys = _unfinished(shown) if (drawn or {}).get("visit") != visit else list(watched or [])
-    keys = sorted({*keys, *(card.key for card in shown if card.key and not card.drawn)})
-    watch = no_update if keys == sorted(watched or []) else keys
     state = {"visit": visit, "cards": signatures}
     if [place["card"] for place in places] != list(signatures) or not known:
         children: list[Any] = [_place(card, bool(dark), full) for card in shown] or [_empty()]
-        return children, _more(len(found), len(shown)), [no_update] * len(places), state, watch
+        return children, _more(len(found), len(shown)), [no_update] * len(places), state
     changed = [no_update if known.get(card.name) == signatures[card.name] else draw(card, bool(dark), full) for card in shown]
-    return no_update, _more(len(found), len(shown)), changed, state if known != signatures else no_update, watch
+    return no_update, _more(len(found), len(shown)), changed, state if known != signatures else no_update
 
 
 def _place(card: Card, dark: bool, full: bool) -> html.Article:
@@ -106,15 +100,15 @@ def _place(card: Card, dark: bool, full: bool) -> html.Article:
     return html.Article(draw(card, dark, full), id={"card": card.name}, className="card", **label)
 
 
-def _unfinished(shown: Sequence[Card]) -> list[str]:
-    """Keys of the jobs that were to finish the runs that are not finished: they can be resumed."""
+def _unfinished() -> list[str]:
+    """Keys of the jobs that were to finish a run or draw its surface and did not: they can be resumed."""
+    shown = find({"jobs": {}}, ())[:SHOWN]
     growing = {card.name for card in shown if card.record is None or card.record.state in ("training", "stopped")}
-    keys: dict[str, str] = {}
-    if growing:
-        for view in stores.jobs().views():
-            name = str(view.values.get("run"))
-            if view.kind in WRITERS and name in growing:
-                keys.setdefault(name, view.key if view.state in UNFINISHED else "")
+    keys = {card.name: "" if card.drawn else card.key for card in shown if card.name not in growing}
+    for view in stores.jobs().views() if growing else ():
+        name = str(view.values.get("run"))
+        if view.kind in WRITERS and name in growing:
+            keys.setdefault(name, view.key if view.state in UNFINISHED else "")
     return [key for key in keys.values() if key]
 
 

@@ -94,9 +94,12 @@ def poll_parts() -> html.Div:
     )
 
 
-def watcher(name: str) -> dcc.Store:
-    """The store for the keys of the jobs that a page wants in the pulse although nobody works on them."""
-    return dcc.Store({"watch": name}, data=[])
+def watcher(name: str, keys: Iterable[str] = ()) -> dcc.Store:
+    """The store for the keys of the jobs that a page wants in the pulse although nobody works on them.
+
+    A callback that writes them must not depend on the pulse: Dash holds back what stands in a circle while a job runs.
+    """
+    return dcc.Store({"watch": name}, data=list(keys))
 
 
 def watch_output(name: str) -> Output:

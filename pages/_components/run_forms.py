@@ -67,6 +67,7 @@ def parts() -> list[Any]:
         dcc.Store("import-request"),
         dcc.Store("import-file"),
         dcc.Store("import-key"),
+        dcc.Store("import-ended"),
         dcc.Store("import-about", data=about),
         _drawer("train", "Train a run", [_task_select(TRAIN), html.Div(id="train-fields"), *_train_foot()]),
         _drawer("import", "Bring in weights", _import_body()),
@@ -367,16 +368,17 @@ def _import(clicks: int | None, text: str | None) -> Any:
 @callback(
     Output("import-status", "children"),
     Output("import-drawer", "opened", allow_duplicate=True),
-    Output("import-key", "data", allow_duplicate=True),
+    Output("import-ended", "data"),
     Input("pulse", "data"),
     Input("import-key", "data"),
+    State("import-ended", "data"),
     prevent_initial_call=True,
 )
-def _imported(pulse: Mapping[str, Any], asked: Mapping[str, str] | None) -> Any:
+def _imported(pulse: Mapping[str, Any], asked: Mapping[str, str] | None, ended: str | None) -> Any:
     """How the import goes, beside the form that it came from: what is wrong can be mended and sent again."""
-    if not asked:
+    if not asked or asked["id"] == ended:
         return None, no_update, no_update
     job = pulse["jobs"].get(asked["key"])
     if job is not None and job["state"] == "done":
-        return None, False, None
+        return None, False, asked["id"]
     return status(job, title="Import"), no_update, no_update
