@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 from landscape_core.objective import Objective
@@ -152,6 +153,96 @@ def test_curvature_agrees_with_differences_of_gradients(model):
     v = torch.randn(given.space.size, generator=torch.Generator().manual_seed(0)).double()
     difference = (given.gradient(given.theta + 1e-5 * v) - given.gradient(given.theta - 1e-5 * v)) / 2e-5
     assert torch.allclose(given.hessian() @ v, difference, atol=1e-8)
+
+
+class Sparse(nn.Module):
+    """A sparse operator of the graph times features."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, graph, x):
+        return torch.tanh(torch.sparse.mm(graph, self.linear(x)))
+
+
+class Droppy(nn.Module):
+    """Attention with dropout that ignores the evaluation mode, inside activation checkpointing."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def attend(self, x):
+        q = self.inner(x)[:, None]
+        return F.scaled_dot_product_attention(q, q, q, dropout_p=0.4)[:, 0]
+
+    def forward(self, x):
+        return self.outer(torch.utils.checkpoint.checkpoint(self.attend, x, use_reentrant=False).mean(1))
+
+
+def final(outputs, targets):
+    return F.cross_entropy(outputs[0][:, -1], targets)
+
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+WORDS = torch.arange(12).view(6, 2) % 7
+STEPS = torch.stack([X, X.flip(0), -X], 1)
+OTHERS = {
+    "lstm": (lambda: nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True, dropout=0.5), STEPS, final),
+    "lstm-projection": (lambda: nn.LSTM(4, 5, proj_size=3, batch_first=True), STEPS, final),
+    "rnn": (lambda: nn.RNN(4, 3, batch_first=True), STEPS, final),
+    "packed": (
+        lambda: nn.GRU(4, 3),
+        nn.utils.rnn.pack_sequence([X[:5], X[:3], X[:2], X[2:4], X[:1], X[1:2]]),
+        lambda o, t: F.cross_entropy(o[1][-1], t),
+    ),
+    "multihead": (lambda: nn.MultiheadAttention(4, 2, batch_first=True), (STEPS, STEPS, STEPS), final),
+    "encoder-decoder": (
+        lambda: nn.Transformer(4, 2, 1, 1, 5, batch_first=True),
+        (STEPS, STEPS.flip(1)),
+        lambda o, t: F.cross_entropy(o.mean(1), t),
+    ),
+    "sparse-input": (Sparse, (torch.eye(6).roll(1, 0).to_sparse(), X), F.cross_entropy),
+    "sparse-gradient": (
+        lambda: nn.Sequential(nn.Embedding(7, 2, sparse=True), nn.Flatten(), nn.Tanh(), nn.Linear(4, 3)),
+        WORDS,
+        F.cross_entropy,
+    ),
+    "orthogonal": (lambda: nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)), X, F.cross_entropy),
+    "hooked-spectral-norm": (lambda: nn.utils.spectral_norm(nn.Linear(4, 3)), X, F.cross_entropy),
+    "checkpointed-dropout": (Droppy, X[:, None].repeat(1, 3, 1), F.cross_entropy),
+    "upsampling": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 4)),
+            nn.ConvTranspose1d(1, 2, 3),
+            nn.Upsample(scale_factor=2),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        ),
+        X,
+        F.cross_entropy,
+    ),
+    "label-smoothing": (lambda: nn.Bilinear(2, 2, 3), (X[:, :2], X[:, 2:]), nn.CrossEntropyLoss(label_smoothing=0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_slopes_and_curvature_of_other_layers_agree_with_differences(name):
+    build, inputs, loss = OTHERS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build()
+    given = Objective(model, loss, [(inputs, torch.arange(6) % 3)], dtype=torch.float64)
+    v = torch.randn(given.space.size, generator=torch.Generator().manual_seed(0)).double()
+    theta, step = given.theta + 0.1 * v.roll(1), 1e-5 * v
+    slope = (given.loss(theta + step) - given.loss(theta - step)) / 2e-5
+    assert float(given.gradient(theta) @ v) == pytest.approx(slope, rel=1e-6, abs=1e-8)
+    change = (given.gradient(theta + step) - given.gradient(theta - step)) / 2e-5
+    assert (given.hessian(theta) @ v - change).norm() <= 1e-6 * change.norm()
+    if name != "packed":
+        assert len(given.sample_losses(theta)) == 6
 
 
 # -- manners ----------------------------------------------------------------------------------------------------------

@@ -506,6 +506,14 @@ def test_half_precision_weights_are_used_as_they_are():
     assert torch.equal(given.theta, torch.cat([p.detach().bfloat16().float().flatten() for p in model.parameters()]))
 
 
+def test_autocast_of_the_caller_does_not_round():
+    given = classifier(relu_mlp(), dtype=torch.float32)
+    expected = given.loss(), given.gradient()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert given.loss() == expected[0]
+        assert torch.equal(given.gradient(), expected[1])
+
+
 Pair = namedtuple("Pair", "a b")
 
 
@@ -587,6 +595,12 @@ def scripted_batchnorm() -> nn.Module:
     return torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))
 
 
+class Detached(nn.Linear):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
 X, Y = sizes_of(4, sizes=(6,))()[0][0].float(), sizes_of(4, sizes=(6,))()[0][1]
 REFUSED = {
     "model is a class": (lambda: Objective(nn.Linear, F.cross_entropy, (X, Y)), "model must be a torch.nn.Module"),
@@ -612,6 +626,10 @@ REFUSED = {
     "text": (lambda: Objective(tanh_mlp(), F.cross_entropy, [("a", "b")]), r"batches\[0\] holds no tensor"),
     "two pairs": (lambda: Objective(tanh_mlp(), F.cross_entropy, ((X, Y), (X, Y))), "put it in a list"),
     "loss per sample": (lambda: Objective(tanh_mlp(), lambda o, t: o.sum(1) - t, (X, Y)).loss(), r"shape \(6,\)"),
+    "forward without gradient": (
+        lambda: Objective(Detached(4, 3), F.cross_entropy, (X, Y)).gradient(),
+        "do not depend on its trainable",
+    ),
     "loss is a float": (lambda: Objective(tanh_mlp(), lambda o, t: 1.0, (X, Y)).gradient(), "got float"),
     "batch of one": (
         lambda: Objective(mlp(4, 5, 3, extra=nn.BatchNorm1d), F.cross_entropy, [(X[:1], Y[:1])], batchnorm="batch").loss(),

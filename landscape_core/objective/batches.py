@@ -25,7 +25,8 @@ class Batch:
     def chunks(self, rows: int) -> Iterator[Batch]:
         """The batch in pieces of at most `rows` rows; tensors without the row dimension are passed along whole."""
         per_row = self.size // self.rows if self.rows else 0
-        if rows >= self.rows or per_row * self.rows != self.size:
+        dense = all(t.layout == torch.strided for t in tensors((self.inputs, self.targets)))
+        if rows >= self.rows or per_row * self.rows != self.size or not dense:
             yield self
             return
         for i in range(0, self.rows, rows):

@@ -35,10 +35,11 @@ class HessianOperator:
         columns = vectors.detach().to(self.theta).reshape(self.shape[1], -1 if vectors.numel() else 0)
         network = self.objective.network
         network.set(self.theta)
-        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _recurrent(network):
+        with torch.inference_mode(False), torch.enable_grad(), network.exactly():
             product = torch.zeros_like(columns)
-            for value in self.objective.weighted_terms("train"):
-                _add_product(value, network, columns, product)
+            with sdpa_kernel(SDPBackend.MATH), _recurrent(network):
+                for value in self.objective.weighted_terms("train"):
+                    _add_product(value, network, columns, product)
         self.objective.counts["products"] += columns.shape[1]
         return product.reshape(vectors.shape)
 

@@ -6,6 +6,7 @@ import copy
 import inspect
 import threading
 import types
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,11 @@ class Network:
         with torch.no_grad():
             self.buffer.copy_(theta)
 
+    def exactly(self) -> AbstractContextManager[Any]:
+        """A context without the caller's autocast, which would round in the middle of a model or of its derivative."""
+        device = self.buffer.device.type
+        return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
     def gradient(self, value: Tensor, vector: Tensor | None = None, **options: bool) -> Tensor:
         """Derivative by theta `(p,)` of a number, or of a vector weighted by `vector`; zero where nothing depends on theta."""
         if not value.requires_grad:
@@ -64,7 +70,8 @@ class Network:
     def __call__(self, inputs: Any) -> Any:
         """The model's outputs. A tuple or dict is spread over the arguments of `forward` where they fit, else passed whole."""
         try:
-            return self._forward(inputs) if self._impure is False else self._careful(inputs)
+            with self.exactly():
+                return self._forward(inputs) if self._impure is False else self._careful(inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise InputError("batchnorm='batch' needs more than one sample in every batch: join the small ones") from None
@@ -142,6 +149,8 @@ def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
     """Make a module of the private copy compute the same function with and without gradients, and BatchNorm as asked."""
     if isinstance(module, nn.TransformerEncoder):
         module.use_nested_tensor = False  # the fast path without gradients would zero the padded positions
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        module.sparse = False  # theta is dense
     if isinstance(module, nn.RNNBase):
         module.dropout = 0.0  # cuDNN differentiates recurrent layers in training mode only
         module.train()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import InputError
-from .batches import Batch, as_batches
+from .accuracy import correct, scores
+from .batches import Batch, as_batches, tensors
 from .curvature import HessianOperator
 from .network import BatchNorm, Network, unwrapped
 from .slice import Slice
@@ -119,7 +120,7 @@ class Objective:
         """A loss that is a module in this arithmetic, as a copy: class weights follow the model's dtype and device."""
         if not isinstance(loss, nn.Module):
             return loss
-        own = copy.deepcopy(loss).to(self.device)
+        own = copy.deepcopy(loss).to(self.device).eval()
         return own.double() if self.dtype == torch.float64 else own.float()
 
     def replica(self) -> Network:
@@ -172,10 +173,17 @@ class Objective:
         return value.reshape(()) * batch.size if self.reduction == "mean" else value.reshape(())
 
     def weighted_terms(self, split: Split = "train") -> Iterator[Tensor]:
-        """Differentiable terms that sum to L at the network's present theta, one a batch: one graph lives at a time."""
+        """Differentiable terms that sum to L at the network's present theta, one a batch: one graph lives at a time.
+
+        Raises InputError if the outputs have no gradient at all.
+        """
         size = self.size(split) if self.reduction == "mean" else 1
         for batch in self.batches(split):
-            yield self.term(self.network(batch.inputs), batch) / size
+            outputs = self.network(batch.inputs)
+            graphs = [t.requires_grad for t in tensors(outputs)]
+            if graphs and not any(graphs):
+                raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
+            yield self.term(outputs, batch) / size
 
     def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The model's outputs on every sample of the split, concatenated."""
@@ -236,7 +244,7 @@ class Objective:
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """dL/dtheta `(p,)` over the whole training sample; zero for parameters that the loss does not use."""
         self._set(theta)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
             total = torch.zeros_like(self.theta)
             for value in self.weighted_terms("train"):
                 total += self.network.gradient(value)
@@ -249,27 +257,6 @@ class Objective:
 
     def _set(self, theta: Tensor | None) -> None:
         self.network.set(self.theta if theta is None else theta)
-
-
-def scores(outputs: Any) -> Tensor:
-    """The tensor of class scores in a model's outputs: itself, or its `logits`."""
-    found = outputs["logits"] if isinstance(outputs, dict) and "logits" in outputs else getattr(outputs, "logits", outputs)
-    return found[0] if isinstance(found, (tuple, list)) else found
-
-
-def correct(outputs: Any, targets: Any) -> Tensor | None:
-    """Which targets the largest score gets right; None where targets are not classes.
-
-    Classes lie along dimension 1, as `cross_entropy` has them, or else along the last. NaN scores are never right.
-    """
-    found = scores(outputs)
-    if not isinstance(found, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
-        return None
-    for dim in (1, found.dim() - 1):
-        if 1 <= dim < found.dim() and found.shape[dim] > 1 and found.shape[:dim] + found.shape[dim + 1 :] == targets.shape:
-            value, index = found.max(dim)
-            return (index == targets) & ~value.isnan()
-    return None
 
 
 def _device(device: torch.device | str) -> torch.device:
