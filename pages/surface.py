@@ -28,19 +28,18 @@ QUANTITIES = {
     "loss": "Loss",
     "accuracy": "Accuracy",
     "error": "Error",
-    "loss_test": "Loss, test samples",
-    "accuracy_test": "Accuracy, test samples",
-    "error_test": "Error, test samples",
+    "loss_test": "Loss (test)",
+    "accuracy_test": "Accuracy (test)",
+    "error_test": "Error (test)",
 }
 CLIPS = {"100": "Full range", "99": "Lowest 99 %", "95": "Lowest 95 %", "90": "Lowest 90 %", "75": "Lowest 75 %"}
 VIEWS = (
     View("kind", "Picture", KINDS),
     View("quantity", "Quantity", QUANTITIES),
     View("clip", "Range of values", CLIPS),
-    View("log", "Log scale"),
+    View("log", "Log"),
     View("path", "Path", default=True),
     View("flow", "Arrows"),
-    View("map", "Colours", {"viridis": "Viridis", "cividis": "Cividis"}),
     View("difference", "Difference"),
 )
 
@@ -63,7 +62,6 @@ def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: lis
                     kind=view["kind"],
                     quantity=quantity,
                     log=view["log"],
-                    colormap=view["map"],
                     color=color,
                     value_range=limits,
                     dark=dark,

@@ -86,7 +86,7 @@ def difference_figure(
         layout |= line_axes(about, part, scale, colors)
     elif kind == "3d":
         traces = solid_traces(about, part, scale, colors, colormap=DIVERGING, path=False, flow=False, compact=compact)
-        layout["scene"] = solid_scene(about, part, scale, colors, [])
+        layout["scene"] = solid_scene(about, part, scale, colors, [], compact)
     else:
         options: dict[str, Any] = {"kind": kind, "colormap": DIVERGING, "path": False, "flow": False, "compact": compact}
         traces = flat_traces(about, part, scale, colors, **options)

@@ -126,10 +126,9 @@ def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool)
     """The colour bar with ticks in the quantity's own units, also on a log scale."""
     places, words = scale.ticks(5 if compact else 7)
     name = part.label + (" (log)" if scale.log else "")
+    sample = "" if compact else sample_words(data, part.quantity).replace(", ", "<br>")
     return {
-        "title": {
-            "text": f"{name}<br><span style='font-size:10px'>{sample_words(data, part.quantity).replace(', ', '<br>')}</span>"
-        },
+        "title": {"text": f"{name}<br><span style='font-size:10px'>{sample}</span>" if sample else name},
         "tickvals": places,
         "ticktext": words,
         "thickness": 10 if compact else 14,
@@ -164,14 +163,16 @@ def flat_axes(data: Mapping[str, Any], part: Slice, colors: Theme, kind: str) ->
     return {"xaxis": x, "yaxis": y}
 
 
-def solid_scene(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, heights: Sequence[float]) -> dict[str, Any]:
-    """The 3-D scene; its z axis also takes in the real heights of the path."""
+def solid_scene(
+    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, heights: Sequence[float], compact: bool
+) -> dict[str, Any]:
+    """The 3-D scene; its z axis also takes in the real heights of the path. A small one stands a little farther away."""
     assert part.betas is not None
     places, words = scale.ticks(5)
     bottom, top = scale.bounds
     inside = [float(scale.place(value)) for value in heights if np.isfinite(value)]
     test = "test " if part.quantity.endswith("_test") else ""
-    z = scene_axis(colors, test + part.label + (" (log)" if scale.log else ""))
+    z = scene_axis(colors, "" if compact else test + part.label + (" (log)" if scale.log else ""))
     peak = top if scale.clipped else max([top, *inside])
     z |= {"tickvals": places, "ticktext": words, "range": [min([bottom, *inside]), peak + 0.02 * (peak - bottom)]}
     return {
@@ -181,7 +182,7 @@ def solid_scene(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Them
         "zaxis": z,
         "aspectmode": "manual",
         "aspectratio": {"x": 1, "y": 1, "z": 0.62},
-        "camera": CAMERA,
+        "camera": {**CAMERA, "eye": {k: v * 1.1 for k, v in CAMERA["eye"].items()}} if compact else CAMERA,
     }
 
 

@@ -46,6 +46,17 @@ def axis_title(data: Mapping[str, Any], axis: int) -> str:
     return "αβ"[axis] + (f"  ({unit})" if unit else "")
 
 
+def stretch_remark(data: Mapping[str, Any], part: Slice) -> list[str]:
+    """Says so where two axes of one unit are drawn at different scales: a square picture of a long strip."""
+    if part.betas is None or text(data, "unit_0") != text(data, "unit_1"):
+        return []
+    ratio = float(np.ptp(part.alphas) / np.ptp(part.betas))
+    if 2 / 3 < ratio < 3 / 2:
+        return []
+    longer, shorter, factor = ("α", "β", ratio) if ratio > 1 else ("β", "α", 1 / ratio)
+    return [f"Not to scale: {shorter} is drawn {number(factor, 2)} times as large as {longer}."]
+
+
 def sample_words(data: Mapping[str, Any], quantity: str) -> str:
     """Which samples the quantity is taken over: `train, 1,437 samples`."""
     spec = getattr(data, "spec", {})
@@ -55,9 +66,11 @@ def sample_words(data: Mapping[str, Any], quantity: str) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number for people: `digits` significant digits, whole numbers whole, powers of ten without padding (2.6e9, 1e-6)."""
+    """A number for people: `digits` significant digits, whole numbers whole, 2.6e9 and 1e-6 without padding, a true minus."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
+    if value < 0:
+        return "−" + number(-value, digits)
     whole = math.floor(math.log10(abs(value))) + 1
     if -3 <= whole <= 6:
         return f"{value:.{max(digits, whole)}g}"

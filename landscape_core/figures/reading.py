@@ -64,8 +64,8 @@ def _axes(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
     if units:
         same = len(set(units)) == 1
         value = units[0] if same else " and ".join(f"{axis}: {unit}" for axis, unit in zip("αβ", units, strict=False))
-        lengths = [f"{axis} is {number(norm)} long" for axis, norm in zip("αβ", norms, strict=False) if norm is not None]
-        measured = f" One unit along {' and '.join(lengths)} in parameter space." if lengths else ""
+        lengths = [f"{axis} is {number(norm)}" for axis, norm in zip("αβ", norms, strict=False) if norm is not None]
+        measured = f" In parameter space one unit of {' and of '.join(lengths)} long." if lengths else ""
         rule, formula, source = DIRECTIONS[spec.directions]
         yield Reading("Axes", f"in {value}", rule + measured, formula, source, "note" if spec.directions == "essay" else "ok")
     cosine, p = scalar(data, "axis_cosine"), np.size(data["direction_0"]) if "direction_0" in data else 0
@@ -79,7 +79,7 @@ def _axes(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
             "warn": "The axes are far from perpendicular: round valleys look long. Set orthogonal before judging shapes.",
         }[verdict]
         formula = f"cos = d₀·d₁ / (‖d₀‖ ‖d₁‖); fine below {SKEW[0]}, misleading above {SKEW[1]}"
-        yield Reading("Angle of the axes", f"cos = {number(cosine, 2)}", words, formula, "", verdict)
+        yield Reading("Angle of the axes", f"cos = {cosine:.3f}".replace("-", "−"), words, formula, "", verdict)
 
 
 def _center(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:

@@ -13,7 +13,7 @@ from landscape_core.specs import InputError
 from .line import line_axes, line_traces
 from .overlays import read_arrows, read_path
 from .plane import flat_axes, flat_traces, solid_scene, solid_traces
-from .quantity import Slice, base_quantity, number, read_slice, scalar, scale_for, value_range
+from .quantity import Slice, base_quantity, number, read_slice, scalar, scale_for, stretch_remark, value_range
 from .style import COLOR_MAPS, base_layout, message_figure, theme
 
 Kind = Literal["3d", "contour", "heatmap", "line"]
@@ -67,6 +67,8 @@ def surface_figure(
         remarks += route.remarks()
     if show_flow and not flat and read_arrows(data, part) is not None:
         remarks.append("Arrows: downhill in the plane, −(DᵀD)⁻¹Dᵀ∇L; length grows with the root of the speed.")
+    if not flat:
+        remarks += stretch_remark(data, part)
     layout = base_layout(colors, heading, color=color, caption=[*remarks, *stamp(data, part)], compact=compact)
     if flat:
         traces = line_traces(data, part, scale, colors, color=color, dark=dark, path=show_path)
@@ -75,7 +77,7 @@ def surface_figure(
         options: dict[str, Any] = {"colormap": colormap, "path": show_path, "flow": show_flow, "compact": compact}
         traces = solid_traces(data, part, scale, colors, **options)
         heights = [] if route is None else list(route.height[route.inside])
-        layout["scene"] = solid_scene(data, part, scale, colors, heights)
+        layout["scene"] = solid_scene(data, part, scale, colors, heights, compact)
     else:
         traces = flat_traces(
             data, part, scale, colors, kind=kind, colormap=colormap, path=show_path, flow=show_flow, compact=compact
