@@ -40,6 +40,8 @@ class ResultCache:
         try:
             data = cache.get(_RESULT + key)
             if data is None:
+                data = cache.get(_RESULT + key)  # its file may have been replaced while it was opened
+            if data is None:
                 if _RESULT + key not in cache:
                     return None
                 raise InputError(f"the file of cached result {key} is missing")
