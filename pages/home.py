@@ -16,7 +16,7 @@ from landscape_core.specs import InputError, Reference
 from . import Page, register
 from ._components import run_forms, stores
 from ._components.jobs import launch, launch_output, launcher, watcher
-from ._components.run_cards import Card, draw, find, thumbnail
+from ._components.run_cards import Card, actions, body, find, thumbnail
 from ._components.state import MAX_SELECTED, Query
 
 DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
@@ -60,14 +60,15 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
 @callback(
     Output("home-cards", "children"),
     Output("home-more", "children"),
-    Output({"card": ALL}, "children"),
+    Output({"card": ALL, "part": "body"}, "children"),
+    Output({"card": ALL, "part": "actions"}, "children"),
     Output("home-drawn", "data"),
     Input("home-visit", "data"),
     Input("home-all", "data"),
     Input("pulse", "data"),
     Input("selection", "data"),
     Input("dark", "data"),
-    State({"card": ALL}, "id"),
+    State({"card": ALL, "part": "body"}, "id"),
     State("home-drawn", "data"),
     prevent_initial_call="initial_duplicate",
 )
@@ -86,18 +87,32 @@ def _cards(
     shown = found if everything else found[:SHOWN]
     known = (drawn or {}).get("cards", {}) if (drawn or {}).get("visit") == visit else {}
     full = len(chosen) >= MAX_SELECTED
-    signatures = {card.name: card.signature(bool(dark), full) for card in shown}
-    state = {"visit": visit, "cards": signatures}
+    signatures = {card.name: list(card.signatures(bool(dark), full)) for card in shown}
+    state, more = {"visit": visit, "cards": signatures}, _more(len(found), len(shown))
     if [place["card"] for place in places] != list(signatures) or not known:
+        same = [no_update] * len(places)
         children: list[Any] = [_place(card, bool(dark), full) for card in shown] or [_empty()]
-        return children, _more(len(found), len(shown)), [no_update] * len(places), state
-    changed = [no_update if known.get(card.name) == signatures[card.name] else draw(card, bool(dark), full) for card in shown]
-    return no_update, _more(len(found), len(shown)), changed, state if known != signatures else no_update
+        return children, more, same, same, state
+    if known == signatures:
+        raise PreventUpdate
+    before = [known.get(card.name, [None, None]) for card in shown]
+    now = signatures.values()
+    bodies = [
+        no_update if old[0] == new[0] else body(card, bool(dark)) for card, old, new in zip(shown, before, now, strict=True)
+    ]
+    buttons = [
+        no_update if old[1] == new[1] else actions(card, full) for card, old, new in zip(shown, before, now, strict=True)
+    ]
+    return no_update, more, bodies, buttons, state
 
 
 def _place(card: Card, dark: bool, full: bool) -> html.Article:
     label: Any = {"aria-label": f"Run {card.name}"}
-    return html.Article(draw(card, dark, full), id={"card": card.name}, className="card", **label)
+    parts = [
+        html.Div(body(card, dark), id={"card": card.name, "part": "body"}, className="card-body"),
+        html.Div(actions(card, full), id={"card": card.name, "part": "actions"}, className="card-actions"),
+    ]
+    return html.Article(parts, className="card", **label)
 
 
 def _unfinished() -> list[str]:

@@ -43,11 +43,17 @@ class Card:
     def growing(self) -> bool:
         return self.record is None or self.record.state == "training"
 
-    def signature(self, dark: bool, full: bool) -> list[Any]:
-        """What decides how the card looks: it is sent again only when this changes."""
+    @property
+    def usable(self) -> bool:
+        """Whether there is a checkpoint to look at."""
+        return self.record is not None and bool(self.record.checkpoints)
+
+    def signatures(self, dark: bool, full: bool) -> tuple[list[Any], list[Any]]:
+        """What decides how its body and its buttons look: each is sent again only when this changes."""
         record = self.record
         grown = None if record is None else [record.state, len(record.checkpoints), record.created]
-        return [grown, self.problem, _look(self.job), _look(self.thumbnail), self.drawn, self.place, dark, full]
+        body = [grown, self.problem, _look(self.job), _look(self.thumbnail), self.drawn, self.place, dark]
+        return body, [self.usable, self.growing, self.place is not None, full, record is None and not self.problem]
 
 
 def _look(job: Mapping[str, Any] | None) -> Any:
@@ -96,8 +102,8 @@ def _card(
     return Card(name, record, problem, job, None if drawn else active.get(key), key, drawn, place)
 
 
-def draw(card: Card, dark: bool, full: bool) -> list[Any]:
-    """The contents of a card. `full`: no further checkpoint can be selected."""
+def body(card: Card, dark: bool) -> list[Any]:
+    """What a card shows."""
     parts: list[Any] = [_head(card)]
     if card.problem:
         parts.append(html.P(card.problem, className="card-problem"))
@@ -111,7 +117,7 @@ def draw(card: Card, dark: bool, full: bool) -> list[Any]:
             parts.append(jobs.status(card.thumbnail, title="Surface", unit="points"))
     elif not card.problem:
         parts.append(html.Div(dmc.Skeleton(height=150, animate=card.job is not None), className="card-pictures"))
-    return [*parts, _actions(card, full)]
+    return parts
 
 
 def _head(card: Card) -> html.Div:
@@ -151,7 +157,7 @@ def _curve(card: Card, dark: bool) -> Any:
 
 
 def _picture(card: Card, dark: bool) -> Any:
-    return html.Figure([html.Figcaption("loss around the last weights"), _surface(card, dark)])
+    return html.Figure([html.Figcaption("surface, log scale"), _surface(card, dark)])
 
 
 def _surface(card: Card, dark: bool) -> Any:
@@ -198,15 +204,15 @@ def _facts(record: RunRecord) -> html.Dl:
     return html.Dl([html.Div([html.Dt(label), html.Dd(value)]) for label, value in facts], className="card-facts")
 
 
-def _actions(card: Card, full: bool) -> html.Div:
-    usable = card.record is not None and bool(card.record.checkpoints)
+def actions(card: Card, full: bool) -> list[Any]:
+    """The buttons of a card. `full`: no further checkpoint can be selected."""
     chosen = card.place is not None
     select = dmc.Button(
         "Selected" if chosen else "Select",
         id={"home": "select", "run": card.name},
         variant="light" if chosen else "default",
         size="compact-sm",
-        disabled=not usable or (full and not chosen),
+        disabled=not card.usable or (full and not chosen),
         **{
             "aria-label": f"{'Remove' if chosen else 'Add'} {card.name} {'from' if chosen else 'to'} the selection",
             "aria-pressed": chosen,
@@ -216,19 +222,16 @@ def _actions(card: Card, full: bool) -> html.Div:
         select = dmc.Tooltip(
             html.Div(select), label=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first."
         )
-    surface = (
-        dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link")
-        if usable and not card.growing
-        else None
-    )
-    return html.Div(
-        [select, surface, _delete(card) if card.record is not None or card.problem else None], className="card-actions"
-    )
+    parts: list[Any] = [select]
+    if card.usable and not card.growing:
+        parts.append(dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link"))
+    if card.record is not None or card.problem:
+        parts.append(_delete(card))
+    return parts
 
 
 def _delete(card: Card) -> html.Div:
-    count = len(card.record.checkpoints) if card.record else 0
-    question = f"Delete run {card.name} with its {count} checkpoints? This cannot be undone."
+    question = f"Delete run {card.name} with all its checkpoints? This cannot be undone."
     delete = dmc.Button("Delete", variant="subtle", color="gray", size="compact-sm", **{"aria-label": f"Delete {card.name}"})
     popover = dmc.Popover(
         [
