@@ -1,0 +1,230 @@
+"""Home in a real browser: the first start, training, bringing in weights, selecting, deleting, and every state drawn."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Locator, Page, expect
+
+from landscape_core.checkpoints.runs import RunStore
+from landscape_core.checkpoints.weights import load_weights
+from landscape_core.jobs.store import JobStore
+
+from .conftest import PATIENCE, Server
+
+expect.set_options(timeout=PATIENCE)
+
+
+def card(page: Page, name: str) -> Locator:
+    return page.get_by_role("article", name=f"Run {name}", exact=True)
+
+
+def surface(page: Page, name: str) -> Locator:
+    """The picture of the surface: what plotly has drawn of the heat map."""
+    return card(page, name).locator(".card-surface .heatmaplayer image")
+
+
+def curves(page: Page, name: str) -> Locator:
+    return card(page, name).locator(".card-graph .scatterlayer .trace")
+
+
+def test_the_first_start_trains_the_demo_and_draws_its_surface(
+    start_server: Callable[..., Server], open_page: Callable[..., Page]
+) -> None:
+    server = start_server()
+    page = open_page(server.address)
+    expect(
+        page.locator("#home-cards").get_by_text("A first run is about to be trained").or_(card(page, "demo"))
+    ).to_be_visible()
+    expect(card(page, "demo").get_by_role("progressbar").first).to_be_visible()
+    expect(surface(page, "demo")).to_be_visible()
+    expect(curves(page, "demo")).to_have_count(2)
+    expect(card(page, "demo").get_by_text("Draw it")).to_have_count(0)
+    expect(page.locator("#jobs-count")).to_have_text("Idle")
+    assert RunStore(server.home).read("demo").state == "done"
+    assert {view.state for view in JobStore(server.home).views()} == {"done"}
+    # A second visit trains nothing more.
+    page.reload()
+    expect(surface(page, "demo")).to_be_visible()
+    assert RunStore(server.home).names() == ["demo"]
+
+
+def test_a_run_is_selected_and_opened_in_surface(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(trained_server.address)
+    page.get_by_role("button", name="Add first to the selection").click()
+    expect(page.locator("#chips")).to_contain_text("first @ 60")
+    assert "on=first@last" in page.url
+    page.get_by_role("button", name="Remove first from the selection").click()
+    expect(page.locator("#chips")).not_to_contain_text("first")
+    card(page, "second").get_by_role("button", name="Draw it").click()
+    expect(surface(page, "second")).to_be_visible()
+    card(page, "second").get_by_role("link", name="Open in Surface").click()
+    expect(page.locator("#surface-result")).to_be_visible()
+    expect(page.locator("#chips")).to_contain_text("second @ 60")
+    assert "resolution=31" in page.url
+    page.go_back()
+    expect(card(page, "first")).to_be_visible()
+
+
+def test_a_run_is_trained_cancelled_and_resumed(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(trained_server.address)
+    expect(card(page, "first")).to_be_visible()
+    page.get_by_role("button", name="Train a run").click()
+    drawer = page.get_by_role("dialog", name="Train a run")
+    name, rate = drawer.get_by_label("Name of the run"), drawer.get_by_role("textbox", name="Learning rate")
+    expect(name).to_have_value("digits-mlp")
+    go = drawer.locator("#train-go")
+    expect(go).to_be_enabled()
+    name.fill("first")
+    expect(drawer.locator("#train-validation")).to_have_text("field 'run': there is a run 'first' already; choose another name")
+    expect(go).to_be_disabled()
+    name.fill("long")
+    rate.fill("-1")
+    expect(drawer.locator("#train-validation")).to_contain_text("field 'lr'")
+    rate.fill("0.05")
+    drawer.get_by_role("textbox", name="Steps", exact=True).fill("40000")
+    expect(drawer.locator("#train-validation")).to_be_empty()
+    expect(go).to_be_enabled()
+    go.click()
+    expect(drawer).to_be_hidden()
+    long = card(page, "long")
+    expect(long.get_by_role("progressbar")).to_be_visible()
+    expect(curves(page, "long").first).to_be_visible()
+    long.get_by_role("button", name="Cancel Train long (digits-mlp)").click()
+    expect(long.get_by_text("cancelled at")).to_be_visible()
+    record = RunStore(trained_server.home).read("long")
+    assert record.state == "stopped"
+    assert record.training is not None
+    assert record.training["lr"] == 0.05
+    page.reload()  # what can be resumed can still be resumed
+    long.get_by_role("button", name="Resume: Train long (digits-mlp)").click()
+    expect(long.get_by_text("left").first).to_be_visible()
+    long.get_by_role("button", name="Cancel Train long (digits-mlp)").click()
+    expect(long.get_by_text("cancelled at")).to_be_visible()
+    assert not JobStore(trained_server.home).active()
+
+
+def test_a_training_that_cannot_be_done_says_why(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    (trained_server.home / "data" / "mnist").mkdir(parents=True)
+    page = open_page(trained_server.address)
+    expect(card(page, "first")).to_be_visible()
+    page.get_by_role("button", name="Train a run").click()
+    page.locator("#train-task").click()
+    page.get_by_role("option", name="MNIST, fully connected").click()
+    drawer = page.get_by_role("dialog", name="Train a run")
+    expect(drawer.get_by_label("Name of the run")).to_have_value("mnist-mlp")
+    drawer.locator("#train-go").click()
+    failed = card(page, "mnist-mlp").get_by_role("status")
+    expect(failed).to_contain_text("failed: ")
+    expect(failed).to_contain_text("train-images-idx3-ubyte")
+    expect(failed.get_by_role("button", name="Run again")).to_be_visible()
+
+
+def send(page: Page, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a file").click()
+    chooser.value.set_files(file)
+
+
+def test_weights_are_brought_in(trained_server: Server, open_page: Callable[..., Page], tmp_path: Path) -> None:
+    runs = RunStore(trained_server.home)
+    record, checkpoint = runs.resolve("first@last")
+    weights = load_weights(runs.folder("first") / checkpoint.file)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "my net.pt")
+    page = open_page(trained_server.address)
+    expect(card(page, "first")).to_be_visible()
+    page.get_by_role("button", name="Bring in weights").click()
+    drawer = page.get_by_role("dialog", name="Bring in weights")
+    send(page, tmp_path / "my net.pt")
+    expect(drawer.get_by_text("my net.pt, ")).to_be_visible()
+    expect(drawer.get_by_label("Name of the run")).to_have_value("my-net")
+    drawer.locator("#import-go").click()
+    status = drawer.get_by_role("status").filter(has_text="failed")
+    expect(status).to_contain_text("the uploaded file does not fit the network: ")  # it has 8 hidden neurons, not 64
+    drawer.get_by_label("Widths").fill("8")
+    drawer.get_by_label("Step of training").fill("60")
+    expect(drawer.locator("#import-go")).to_be_enabled()
+    drawer.locator("#import-go").click()
+    expect(drawer).to_be_hidden()
+    expect(card(page, "my-net")).to_contain_text("brought in")
+    expect(surface(page, "my-net")).to_be_visible()
+    brought = runs.resolve("my-net@60")[1]
+    assert brought.fingerprint == checkpoint.fingerprint
+    assert not [file for file in (trained_server.home / "uploads").iterdir() if file.suffix == ".pt"]
+
+
+def test_an_upload_that_is_not_weights_is_refused_in_one_line(
+    trained_server: Server, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    page = open_page(trained_server.address)
+    expect(card(page, "first")).to_be_visible()
+    page.get_by_role("button", name="Bring in weights").click()
+    (tmp_path / "broken.safetensors").write_bytes(b"not weights")
+    send(page, tmp_path / "broken.safetensors")
+    drawer = page.get_by_role("dialog", name="Bring in weights")
+    expect(drawer.locator("#import-go")).to_be_enabled()
+    drawer.locator("#import-go").click()
+    expect(drawer.get_by_text("failed: the uploaded file is truncated or not a safetensors file")).to_be_visible()
+    assert RunStore(trained_server.home).names() == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "body", "status"),
+    [
+        ("w.pt", {}, b"x", 403),
+        ("w.exe", {"X-Landscape-Upload": "1"}, b"x", 415),
+        ("../../w.pt", {"X-Landscape-Upload": "1"}, b"", 400),
+        ("w.pt", {"X-Landscape-Upload": "1"}, b"x" * (2**20 + 1), 413),
+        ("../../w.pt", {"X-Landscape-Upload": "1"}, b"x", 200),
+    ],
+)
+def test_the_upload_takes_only_what_it_should(
+    name: str,
+    headers: dict[str, str],
+    body: bytes,
+    status: int,
+    small_limit: Server,
+    open_page: Callable[..., Page],
+) -> None:
+    page = open_page(small_limit.address)
+    answer = page.request.post(f"{small_limit.address}/upload", params={"name": name}, headers=headers, data=body)
+    assert answer.status == status
+    assert "\n" not in answer.text().strip()
+    stored = [file.name for file in (small_limit.home / "uploads").glob("*")]
+    assert len(stored) == (status == 200)
+    assert all(len(file) == 64 + len(".pt") for file in stored)
+
+
+@pytest.fixture
+def small_limit(trained: Path, tmp_path: Path, start_server: Callable[..., Server]) -> Server:
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "home")
+    return start_server(tmp_path / "home", LANDSCAPE_UPLOAD_MB="1")
+
+
+def test_a_run_is_deleted_after_a_question(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{trained_server.address}/?on=first@last,second@last")
+    expect(page.locator("#chips")).to_contain_text("first @ 60")
+    card(page, "first").get_by_role("button", name="Delete first").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete first").click()
+    expect(card(page, "first")).to_have_count(0)
+    expect(card(page, "second")).to_be_visible()
+    expect(page.locator("#chips")).not_to_contain_text("first")
+    card(page, "second").get_by_role("button", name="Delete second").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete second").click()
+    expect(page.get_by_text("There is no run")).to_be_visible()
+    assert RunStore(trained_server.home).names() == []
+    page.get_by_role("button", name="Train the demo run").click()
+    expect(card(page, "demo")).to_be_visible()
+
+
+def test_a_damaged_run_is_named_and_can_be_deleted(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    (trained_server.home / "runs" / "second" / "run.json").write_text("{")
+    page = open_page(trained_server.address, color_scheme="dark")
+    expect(card(page, "second")).to_contain_text("run 'second' is damaged")
+    expect(curves(page, "first")).to_have_count(2)
+    card(page, "second").get_by_role("button", name="Delete second").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete second").click()
+    expect(card(page, "second")).to_have_count(0)
