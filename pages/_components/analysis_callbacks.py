@@ -108,14 +108,14 @@ def _state(page: AnalysisPage) -> None:
     )
     def calibrate(state: Mapping[str, Any] | None) -> Any:
         """Measure once what one evaluation costs, so that the price stands there before anything is begun."""
-        missing = []
+        missing: dict[str, Request] = {}
         for _, entry in entries_of(state):
             if stores.results().has(entry["calibration"]) or stores.results().has(entry["key"]):
                 continue
             view = stores.jobs().view(entry["calibration"])
             if view is None or view.state in ("done", "interrupted"):
-                missing.append(Request.from_json(entry["calibrate"]))
-        return launch(missing) if missing else no_update
+                missing[entry["calibration"]] = Request.from_json(entry["calibrate"])
+        return launch(missing.values()) if missing else no_update
 
 
 def _work(page: AnalysisPage) -> None:

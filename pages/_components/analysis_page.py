@@ -276,7 +276,7 @@ class AnalysisPage:
     def _view_control(self, view: View, value: Any) -> Any:
         place = {"view": self.name, "name": view.name}
         if view.choices is None:
-            return dmc.Switch(id={**place, "prop": "checked"}, label=view.label, checked=bool(value), size="sm")
+            return dmc.Switch(id={**place, "prop": "checked"}, label=view.label, checked=bool(value), size="xs")
         data = [{"value": key, "label": word} for key, word in view.choices.items()]
         place["prop"] = "value"
         label = aria(view.label)

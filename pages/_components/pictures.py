@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dash_mantine_components as dmc
+import plotly.graph_objects as go
 from dash import html
 
 from landscape_core.figures import export
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("landscape.pages")
 SHARED = ("split", "samples", "batchnorm", "dtype", "device")  # what the calibration must have in common with the analysis
-TYPE_IN_CLASS = 17  # points
+LARGER = 1.45  # type in classroom mode
 
 
 def describe(page: AnalysisPage, spec: AnalysisSpec, selection: Sequence[str]) -> dict[str, Any]:
@@ -37,7 +38,9 @@ def describe(page: AnalysisPage, spec: AnalysisSpec, selection: Sequence[str]) -
         entry: dict[str, Any] = {"text": item.text, "label": item.label, "problem": item.problem}
         if item.record is not None and item.checkpoint is not None:
             source = f"{item.record.name}@{item.checkpoint.step}"
-            request, calibration = Request(page.name, source, changed), Request("calibration", source, common)
+            request = Request(page.name, source, changed)
+            # All checkpoints of a run cost the same: one measurement, of the first, which stays while the run grows.
+            calibration = Request("calibration", f"{item.record.name}@{item.record.checkpoints[0].step}", common)
             try:
                 entry |= {"source": source, "key": request.key(stores.home()), "request": request.to_json()}
                 entry |= {"calibration": calibration.key(stores.home()), "calibrate": calibration.to_json()}
@@ -127,8 +130,8 @@ def pictures(
     for figure in figures:
         figure.update_layout(uirevision=json.dumps(state["fields"], sort_keys=True))
         figure.update_scenes(uirevision="camera")  # the camera outlives every new picture
-        if present:
-            figure.update_layout(font_size=TYPE_IN_CLASS)
+    if present:
+        figures = [enlarged(figure) for figure in figures]
     spec = page.spec.parse(Request.from_json(entries[0][1]["request"]).values)
     done = [(index, entry, data) for (index, entry), data in zip(entries, datas, strict=True) if isinstance(data, Result)]
     labelled = [(entry["label"], color_of(index), data) for index, entry, data in done]
@@ -145,6 +148,28 @@ def pictures(
         code=_code(page, [entry["source"] for _, entry in entries], spec),
         done=[entry["key"] for _, entry, _ in done],
     )
+
+
+def enlarged(figure: go.Figure, factor: float = LARGER) -> go.Figure:
+    """The figure with all its type, and the margin that holds its title, larger by a factor."""
+
+    def grow(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [grow(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {**item, "size": item["size"] * factor}
+            if name.endswith("font") and isinstance(item, dict) and isinstance(item.get("size"), (int, float))
+            else grow(item)
+            for name, item in value.items()
+        }
+
+    content = grow(figure.to_plotly_json())
+    top = content["layout"].get("margin", {}).get("t")
+    if top is not None:
+        content["layout"]["margin"]["t"] = top * factor
+    return go.Figure(content)
 
 
 def _data(key: str) -> Any:

@@ -58,16 +58,14 @@ def header_parts() -> dmc.Group:
             html.Div(id="chips", className="chips", role="list", **aria("Selected checkpoints")),
             dmc.Popover(
                 [
+                    # A target keeps no id of its own: the popover needs it.
                     dmc.PopoverTarget(
-                        html.Div(
-                            dmc.Button(
-                                "+ Checkpoint",
-                                id="add-open",
-                                variant="subtle",
-                                size="compact-sm",
-                                **aria("Add a checkpoint to the selection"),
-                            ),
-                            id="add-target",
+                        dmc.Button(
+                            "+ Checkpoint",
+                            variant="subtle",
+                            size="compact-sm",
+                            className="add-open",
+                            **aria("Add a checkpoint to the selection"),
                         )
                     ),
                     dmc.PopoverDropdown(html.Div(id="add-list", className="picker")),
@@ -119,11 +117,11 @@ def _step_picker(item: Selected) -> html.Div:
     facts += [f"train loss {loss:.4g}"] if loss is not None else []
     facts += [f"test accuracy {100 * accuracy:.1f} %"] if accuracy is not None else []
 
-    def neighbour(word: str, target: int) -> dmc.Button:
+    def neighbour(to: str, word: str, target: int) -> dmc.Button:
         inside = 0 <= target < len(steps)
         return dmc.Button(
             word,
-            id={"chip": "go", "index": item.index, "step": steps[target] if inside else -1, "word": word},
+            id={"chip": "go", "index": item.index, "step": steps[target] if inside else -1, "to": to},
             variant="default",
             size="xs",
             disabled=not inside,
@@ -137,11 +135,12 @@ def _step_picker(item: Selected) -> html.Div:
                 data=[{"value": str(step), "label": f"{step:,}"} for step in steps],
                 value=str(item.checkpoint.step),
                 searchable=True,
+                openOnFocus=False,
                 allowDeselect=False,
                 comboboxProps={"withinPortal": False},
                 maxDropdownHeight=220,
             ),
-            dmc.Group([neighbour("← earlier", at - 1), neighbour("later →", at + 1)], grow=True, gap=6),
+            dmc.Group([neighbour("earlier", "← earlier", at - 1), neighbour("later", "later →", at + 1)], grow=True, gap=6),
             dmc.Text(" · ".join(facts), size="xs", c="dimmed"),
             remove,
         ],
@@ -154,9 +153,11 @@ def _chips(selection: Sequence[str] | None) -> list[html.Div]:
     return [html.Div(_chip(item), role="listitem") for item in resolve(selection or [])]
 
 
-@callback(Output("add-list", "children"), Input("add-open", "n_clicks"), Input("selection", "data"), prevent_initial_call=True)
-def _offers(_: int | None, selection: Sequence[str] | None) -> Any:
+@callback(Output("add-list", "children"), Input("add-popover", "opened"), State("selection", "data"), prevent_initial_call=True)
+def _offers(opened: bool | None, selection: Sequence[str] | None) -> Any:
     """What can be added, read afresh whenever the list opens: runs grow."""
+    if not opened:
+        raise PreventUpdate
     if len(selection or []) >= MAX_SELECTED:
         return dmc.Text(f"{MAX_SELECTED} checkpoints are shown at most. Remove one first.", size="sm")
     records = []
@@ -204,7 +205,7 @@ def _add(clicks: Sequence[int | None], selection: list[str] | None) -> Any:
 @callback(
     Output("selection", "data", allow_duplicate=True),
     Input({"chip": "step", "index": ALL}, "value"),
-    Input({"chip": "go", "index": ALL, "step": ALL, "word": ALL}, "n_clicks"),
+    Input({"chip": "go", "index": ALL, "step": ALL, "to": ALL}, "n_clicks"),
     Input({"chip": "remove", "index": ALL}, "n_clicks"),
     State("selection", "data"),
     prevent_initial_call=True,

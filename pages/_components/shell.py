@@ -74,7 +74,7 @@ def _header() -> html.Div:
                             dmc.PopoverTarget(
                                 dmc.Button(
                                     html.Span(id="jobs-count"),
-                                    id="jobs-open",
+                                    className="jobs-open",
                                     variant="subtle",
                                     size="compact-sm",
                                     leftSection=html.Span(className="jobs-dot", id="jobs-dot"),
