@@ -74,7 +74,9 @@ class Network:
                 return self._forward(inputs) if self._impure is False else self._careful(inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
-                raise InputError("batchnorm='batch' needs more than one sample in every batch: join the small ones") from None
+                raise InputError(
+                    "BatchNorm on the batch's statistics needs more than one sample in a batch: join small ones"
+                ) from None
             raise
 
     def _forward(self, inputs: Any) -> Any:

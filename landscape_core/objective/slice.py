@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .plan import Plan
+
 if TYPE_CHECKING:
     from .objective import Objective, Split
 
@@ -19,6 +21,7 @@ class Slice:
         self.objective = objective
         self.origin = origin.to(objective.theta)
         self.directions = directions.to(objective.theta).T.contiguous()  # (k, p): one axis after the other in memory
+        self._plans: dict[str, Plan | None] = {}
 
     def point(self, coordinates: np.ndarray | list[float]) -> Tensor:
         """Theta `(p,)` at coordinates `(k,)`."""
@@ -36,4 +39,11 @@ class Slice:
             for c, direction in zip(points[i, 1:], self.directions[1:], strict=True):
                 out.add_(direction, alpha=c)
 
-        return self.objective.sweep.run(fill, len(points), split)
+        plan = self._plan(split, points) if len(points) else None
+        return self.objective.sweep.run(fill, len(points), split) if plan is None else plan.run(points, split)
+
+    def _plan(self, split: Split, points: np.ndarray) -> Plan | None:
+        """The plan of this slice for a split, if the network has a program that gives what the plain path gives."""
+        if split not in self._plans:
+            self._plans[split] = self.objective.sweep.plan(split, torch.stack([self.origin, *self.directions]), points[-1])
+        return self._plans[split]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +10,20 @@ import torch
 from torch import Tensor
 
 from .batches import Batch
+from .host import tuned
+from .plan import Plan
+from .program import Program, build
+from .threads import workers
 
 if TYPE_CHECKING:
     from .network import Network
     from .objective import Objective, Split
 
 Fill = Callable[[int, Tensor], Any]
-CACHE_BYTES = 2 << 20  # what one layer's input and output should fit into: about the second-level cache of one core
-TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}  # |chunked - plain| / max(1, |plain|) that rounding explains
+CACHE_BYTES = 4 << 20  # what one layer's input and output should fit into; measured: 2 to 8 MiB are best on cores with 1 MiB
+JOINED_ROWS = 512  # samples of joined points
+GPU_ROWS = 4096  # no cache to fit into, only memory
+ROUNDING = {torch.float32: 5e-6, torch.float64: 1e-11}  # |fast - plain| / max(1, |plain|) that rounding explains
 
 
 class Sweep:
@@ -32,7 +36,10 @@ class Sweep:
     def __init__(self, objective: Objective):
         self.objective = objective
         self._chunks: dict[str, tuple[Batch, ...]] = {}
+        self._cached_rows: dict[str, int] = {}
         self._networks: list[Network] = []
+        self._program: Program | None = None
+        self._sound: dict[str, bool] = {}  # by split: whether the program gives what the plain path gives
 
     def run(self, fill: Fill, count: int, split: Split = "train") -> dict[str, np.ndarray]:
         """Values at `count` points; `fill(i, out)` writes point i into the flat buffer `(p,)`. Arrays `(count,)` float64."""
@@ -46,12 +53,41 @@ class Sweep:
                 values = objective.measure(network, batches, size)
                 found[i] = {name: float(value) for name, value in values.items()}
 
-        with workers(objective.device, count) as (pool, n):
+        with tuned(objective.dtype, objective.device), workers(objective.device, count) as (pool, n):
             networks = [objective.network, *self.networks(n - 1)]
             for future in [pool(work, networks[w], range(w, count, n)) for w in range(n)]:
                 future()
         objective.counts["forwards"] += count
         return {name: np.array([values[name] for values in found]) for name in found[0]} if count else {}
+
+    def plan(self, split: Split, base: Tensor, point: np.ndarray) -> Plan | None:
+        """A plan for the slice of base `(1 + k, p)`, or None. The program is held once a split to the plain path at `point`."""
+        objective = self.objective
+        if self._sound.get(split) is False or objective.batchnorm == "batch" or not base.isfinite().all():
+            return None
+        try:
+            if self._program is None:
+                self._program = build(objective.network)
+            rows = JOINED_ROWS if self._program.joinable else self._rows(split)
+            chunks = tuple(chunk for batch in objective.batches(split) for chunk in batch.chunks(rows))
+            plan = Plan(objective, self._program, base, chunks)
+            if split not in self._sound:
+                self._sound[split] = self._holds(plan, split, base, point)
+        except Exception:  # whatever a rewritten program trips over, the plain path does not
+            self._sound[split] = False
+        return plan if self._sound[split] else None
+
+    def _holds(self, plan: Plan, split: Split, base: Tensor, point: np.ndarray) -> bool:
+        """Whether a plan gives the plain values at `point`, or nearer to the origin if they are not finite there."""
+        objective = self.objective
+        for shrink in (1.0, 0.1, 0.0):
+            plain = objective.evaluate(base[0] + shrink * torch.from_numpy(point).to(base) @ base[1:], split)
+            if np.isfinite(plain["loss"]):
+                found = {name: float(values[0]) for name, values in plan.run(shrink * np.stack([point, point]), split).items()}
+                same = found.keys() == plain.keys() and _deviation(found, plain) <= ROUNDING[objective.dtype]
+                # A score that two classes share may fall either way.
+                return same and abs(found.get("accuracy", 0) - plain.get("accuracy", 0)) <= 2 / objective.size(split)
+        return False
 
     def networks(self, count: int) -> list[Network]:
         """`count` private copies of the model, made once."""
@@ -70,7 +106,7 @@ class Sweep:
         whole = objective.batches(split)
         if objective.batchnorm == "batch" and _has_batchnorm(objective.network.model):
             return whole
-        rows = chunk_rows(objective.network, whole[0])
+        rows = self._rows(split)
         chunks = tuple(chunk for batch in whole for chunk in batch.chunks(rows))
         if len(chunks) == len(whole):
             return whole
@@ -78,8 +114,18 @@ class Sweep:
         with torch.inference_mode():
             plain, chunked = (objective.measure(objective.network, b, objective.size(split)) for b in (whole, chunks))
         objective.counts["forwards"] += 2
-        deviation = abs(float(chunked["loss"]) - float(plain["loss"])) / max(1.0, abs(float(plain["loss"])))
-        return chunks if deviation <= TOLERANCE[objective.dtype] or not np.isfinite(deviation) else whole
+        deviation = _deviation(chunked, plain)
+        return chunks if deviation <= ROUNDING[objective.dtype] or not np.isfinite(deviation) else whole
+
+    def _rows(self, split: Split) -> int:
+        if split not in self._cached_rows:
+            self._cached_rows[split] = chunk_rows(self.objective.network, self.objective.batches(split)[0])
+        return self._cached_rows[split]
+
+
+def _deviation(found: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
+    """|found - plain| / max(1, |plain|) of the loss."""
+    return abs(float(found["loss"]) - float(plain["loss"])) / max(1.0, abs(float(plain["loss"])))
 
 
 def chunk_rows(network: Network, batch: Batch) -> int:
@@ -92,6 +138,8 @@ def chunk_rows(network: Network, batch: Batch) -> int:
         tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
         widest = max(widest, sum(t.numel() * t.element_size() for t in tensors))
 
+    if network.buffer.is_cuda:
+        return GPU_ROWS
     one = next(batch.chunks(1))
     if one.rows != 1:
         return batch.rows
@@ -105,26 +153,6 @@ def chunk_rows(network: Network, batch: Batch) -> int:
         for hook in hooks:
             hook.remove()
     return min(1024, max(16, 1 << (max(1, CACHE_BYTES // widest).bit_length() - 1)))
-
-
-@contextmanager
-def workers(device: torch.device, points: int) -> Iterator[tuple[Callable[..., Callable[[], Any]], int]]:
-    """(submit, n): run functions on n threads of one core each; n is PyTorch's thread count on a CPU, else 1."""
-    threads = torch.get_num_threads()
-    n = max(1, min(threads, points)) if device.type == "cpu" else 1
-
-    def inference(function: Callable[..., Any], *args: Any) -> Any:
-        with torch.inference_mode():  # thread-local, so entered inside the thread
-            return function(*args)
-
-    if n == 1:
-        yield (lambda function, *args: lambda: inference(function, *args)), 1
-        return
-    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield (lambda function, *args: pool.submit(inference, function, *args).result), n
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _has_batchnorm(model: torch.nn.Module) -> bool:
