@@ -21,6 +21,7 @@ from ._components import stores
 from ._components.analysis_page import AnalysisPage, ControlGroup, View
 from ._components.forms import field_id
 from ._components.state import text_of
+from ._components.theme import color_of
 from ._components.words import humanise
 
 KINDS = {"3d": "3-D", "contour": "Contour", "heatmap": "Heat map", "line": "Line"}
@@ -88,7 +89,7 @@ def _difference(datas: list[Any], sources: list[str], view: dict[str, Any], dark
 
 
 def _extra() -> Sequence[Any]:
-    return [html.Div(id="surface-point", className="point", role="status"), dcc.Store("surface-picked")]
+    return [html.Div(id="surface-point", role="status"), dcc.Store("surface-picked")]
 
 
 def _runs() -> list[str]:
@@ -166,16 +167,19 @@ def _point(clicks: list[Any], state: Mapping[str, Any] | None, view: Mapping[str
         return [], None  # another question: the old point is not on its picture
     place = ctx.triggered_id["index"]
     click = clicks[place] if place < len(clicks) else None
-    entries = [entry for entry in (state or {}).get("items", []) if "key" in entry]
-    if not click or not click.get("points") or place >= len(entries):
+    entries = [entry for entry in state["items"] if "key" in entry] if state else []
+    if not state or not click or not click.get("points") or place >= len(entries):
         raise PreventUpdate
-    datas = {entry["label"]: stores.results().get(entry["key"]) or stores.jobs().partial(entry["key"]) for entry in entries}
-    data = datas[entries[place]["label"]]
+    datas = [
+        (state["items"].index(entry), entry["label"], stores.results().get(entry["key"]) or stores.jobs().partial(entry["key"]))
+        for entry in entries
+    ]
+    data = datas[place][2]
     if data is None:
         raise PreventUpdate
     cuts = (view or {}).get("kind") == "line"
     point = point_of(data, click["points"][0], cuts and "betas" in data)
-    rows = [_row(label, values_at(other, point)) for label, other in datas.items() if other is not None]
+    rows = [_row(label, color_of(index), values_at(other, point)) for index, label, other in datas if other is not None]
     button = dmc.Button(
         "Centre here",
         id="surface-center",
@@ -183,12 +187,14 @@ def _point(clicks: list[Any], state: Mapping[str, Any] | None, view: Mapping[str
         variant="light",
         **{"aria-label": "Shift the extent so that this point is in the middle"},
     )
-    return [html.Div([html.Strong(point_words(point)), button], className="point-head"), *rows], centered_extent(data, point)
+    head = dmc.Group([dmc.Text(f"At {point_words(point)}", fw=600, size="sm"), button], gap="sm")
+    return dmc.Paper([head, *rows], withBorder=True, radius="lg", px="md", py="xs", mt="sm"), centered_extent(data, point)
 
 
-def _row(label: str, values: Mapping[str, str]) -> html.Div:
+def _row(label: str, color: str, values: Mapping[str, str]) -> Any:
     words = " · ".join(f"{humanise(name).lower()} {value}" for name, value in values.items())
-    return html.Div([html.Span(label, className="point-label"), words], className="point-row")
+    dot = html.Span(className="dot", style={"background": color})
+    return dmc.Text([dot, html.Strong(label), f"  {words}"], size="sm")
 
 
 @callback(

@@ -72,6 +72,8 @@ def number(value: float, digits: int = 3) -> str:
     if value < 0:
         return "−" + number(-value, digits)
     whole = math.floor(math.log10(abs(value))) + 1
+    if 5 <= whole <= 6:
+        return f"{value:,.0f}"
     if -3 <= whole <= 6:
         return f"{value:.{max(digits, whole)}g}"
     mantissa, power = f"{value:.{digits - 1}e}".split("e")

@@ -69,6 +69,7 @@ def base_layout(
         "paper_bgcolor": colors.paper,
         "plot_bgcolor": colors.paper,
         "font": {"family": FONT, "size": 12, "color": colors.text},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": colors.muted, "activecolor": colors.text},
         "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
         "margin": {"l": 8, "r": 8, "t": 34 + (CAPTION_LINE * len(lines) + 12 if lines else 0), "b": 8},
         "title": {
