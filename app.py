@@ -98,6 +98,8 @@ def _secret(home: Path) -> str:
 
 def _secure(app: Dash) -> None:
     """Headers that keep the page to itself: no script but ours, no request to elsewhere, no frame around it."""
+    from werkzeug.exceptions import SecurityError
+
     app._setup_server()  # all inline scripts are known from here on
     policy = "; ".join(
         [
@@ -114,6 +116,11 @@ def _secure(app: Dash) -> None:
             "frame-ancestors 'none'",
         ]
     )
+
+    @app.server.errorhandler(SecurityError)
+    def stranger(_: SecurityError) -> tuple[str, int, dict[str, str]]:
+        line = "this server does not answer to that name; start it with --trust NAME if it should\n"
+        return line, 400, {"Content-Type": "text/plain"}
 
     @app.server.after_request
     def headers(response: Any) -> Any:

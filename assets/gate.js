@@ -28,9 +28,12 @@
     };
 
     // Something was launched: look often for a while, until the store knows of it.
-    api.hurry = function () {
-        poll.hurry = Date.now() + 8000;
-        poll.active = true;
+    api.hurry = function (launches) {
+        if (launches.some(Boolean)) {
+            poll.hurry = Date.now() + 8000;
+            poll.active = true;
+        }
+        return ns.no_update;
     };
 
     api.watched = function (lists, before) {

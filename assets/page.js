@@ -36,6 +36,7 @@
             view: view,
             dark: dark,
             present: Boolean(present),
+            opened: about.opened,
         };
         // The layout came with its first pictures.
         const drawn = about.dark === dark && about.present === want.present && want.running.length === 0;

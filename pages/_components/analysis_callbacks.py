@@ -182,13 +182,11 @@ def _pictures(page: AnalysisPage) -> None:
         Output(page.id("drawn"), "data"),
         Input(page.id("want"), "data"),
         State(page.id("state"), "data"),
-        State(page.id("drawn"), "data"),
         prevent_initial_call=True,
     )
-    def draw(want: Mapping[str, Any] | None, state: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Any:
+    def draw(want: Mapping[str, Any] | None, state: Mapping[str, Any] | None) -> Any:
         if not want or state is None:
             raise PreventUpdate
-        running = {*(before or {}).get("running", []), *want["running"]}
         view = {option.name: want["view"].get(option.name, option.default_value) for option in page.views}
         found = pictures(
             page,
@@ -197,7 +195,7 @@ def _pictures(page: AnalysisPage) -> None:
             dark=bool(want["dark"]),
             present=bool(want["present"]),
             running=want["running"],
-            seen_running=running,
+            opened=want["opened"],
         )
         figures = [*found.figures, *[no_update] * (MAX_SELECTED - len(found.figures))]
         return (
@@ -211,5 +209,5 @@ def _pictures(page: AnalysisPage) -> None:
             found.provenance,
             found.files,
             found.code,
-            {"visit": want["visit"], "id": want["id"], "running": sorted(running)},
+            {"id": want["id"]},
         )

@@ -18,6 +18,7 @@ provenance, downloads) is here. Ids begin with the page's name; the graphs are `
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +173,7 @@ class AnalysisPage:
             "dark": query.dark,
             "present": query.present,
             "done": found.done,
+            "opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         return [
             dcc.Store(self.id("about"), data=about),

@@ -86,6 +86,7 @@ def poll_parts() -> html.Div:
             dcc.Store("gate"),
             dcc.Store("pulse", data={"jobs": {}, "recent": []}),
             dcc.Store("pulse-ack"),
+            dcc.Store("hurried"),
             dcc.Store("watched", data=[]),
             watcher("jobs"),
             launcher("jobs"),
@@ -118,6 +119,10 @@ clientside_callback(
     ClientsideFunction("landscape", "tock"), Output("pulse-ack", "modified_timestamp"), Input("pulse-ack", "data")
 )
 
+clientside_callback(
+    ClientsideFunction("landscape", "hurry"), Output("hurried", "data"), Input(_launcher_id(ALL, "requests"), "data")
+)
+
 
 @callback(
     Output("pulse", "data"),
@@ -125,15 +130,14 @@ clientside_callback(
     Input("gate", "data"),
     Input("watched", "data"),
     State("pulse-ack", "data"),
-    State("pulse", "data"),
     prevent_initial_call=True,
 )
-def _pulse(gate: Any, watched: Sequence[str] | None, ack: Mapping[str, Any] | None, old: Mapping[str, Any]) -> Any:
+def _pulse(gate: Any, watched: Sequence[str] | None, ack: Mapping[str, Any] | None) -> Any:
     """The jobs that matter to this tab, sent only when something has changed."""
-    content = snapshot(watched or (), old["recent"])
+    content = snapshot(watched or (), (ack or {}).get("recent", ()))
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     busy = any(job["state"] in ("queued", "running") for job in content["jobs"].values())
-    answer = {"gate": gate, "digest": digest, "busy": busy, "id": uuid.uuid4().hex}
+    answer = {"gate": gate, "digest": digest, "busy": busy, "recent": content["recent"], "id": uuid.uuid4().hex}
     return (no_update if ack and ack["digest"] == digest else content), answer
 
 

@@ -16,7 +16,11 @@ from .theme import aria
 from .words import duration, humanise, number, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
-COUNTED = {"forwards": "forward passes", "gradients": "gradients", "products": "Hessian-vector products"}
+COUNTED = {
+    "forwards": ("forward pass", "forward passes"),
+    "gradients": ("gradient", "gradients"),
+    "products": ("Hessian-vector product", "Hessian-vector products"),
+}
 
 
 def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
@@ -36,7 +40,7 @@ def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Se
     sizes = sorted({min(record.sizes.get(spec.split, 0), spec.samples or 2**62) for record in records})
     samples = number(sizes[0]) if len(sizes) == 1 else f"{number(sizes[0])} to {number(sizes[-1])}"
     passes = number(work.pop("forwards", 0))
-    rest = [f"{number(count)} {COUNTED[kind]}" for kind, count in work.items()]
+    rest = [_counted(kind, count) for kind, count in work.items()]
     each = f" for each of {len(records)} checkpoints" if len(records) > 1 else ""
     counts = f"{passes} points × {samples} samples{each}" + (f", {', '.join(rest)}" if rest else "")
     known = [found for found in calibrations if found is not None]
@@ -49,6 +53,11 @@ def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Se
         held = max(float(found.get("bytes_sample", 0)) + 4 * float(found.get("bytes_parameters", 0)) for found in known)
         price = f"about {duration(sum(value for value in estimates if value is not None))}, at least {size(held)} of memory"
     return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
+
+
+def _counted(kind: str, count: float) -> str:
+    one, many = COUNTED.get(kind, (kind, kind))
+    return f"{number(count)} {one if count == 1 else many}"
 
 
 def reading_panel(readings: Sequence[tuple[str, str, Sequence[Any]]]) -> list[Any]:
@@ -137,7 +146,7 @@ def provenance_line(label: str, color: str, result: Result, fresh: bool) -> html
     parts = [
         f"computed in {duration(float(made['wall_seconds']))}" if "wall_seconds" in made else "",
         f"on {made['device']}, {made.get('dtype', '')}" if made.get("device") else "",
-        ", ".join(f"{number(count)} {COUNTED.get(kind, kind)}" for kind, count in counts.items() if count),
+        ", ".join(_counted(kind, count) for kind, count in counts.items() if count),
         "just now" if fresh else f"from the cache ({made.get('created', 'earlier')})",
         f"weights {str(made['fingerprint'])[:10]}" if made.get("fingerprint") else "",
     ]

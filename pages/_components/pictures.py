@@ -96,9 +96,9 @@ def pictures(
     dark: bool,
     present: bool,
     running: Collection[str] = (),
-    seen_running: Collection[str] = (),
+    opened: str = "9",
 ) -> Pictures:
-    """Draw what is known. `running` are keys of active jobs, `seen_running` of those whose end this page has witnessed."""
+    """Draw what is known. `running` are keys of active jobs; results made after the page was `opened` (UTC, ISO) are new."""
     if state["error"]:
         return Pictures(message=[_message("Nothing can be drawn yet", state["error"])])
     if not state["items"]:
@@ -141,8 +141,8 @@ def pictures(
         reading=panels.reading_panel([(*item[:2], page.reading(item[2], spec)) for item in labelled] if page.reading else []),
         numbers=panels.numbers_table([(label, data) for label, _, data in labelled]),
         provenance=[
-            panels.provenance_line(entry["label"], color_of(index), data, entry["key"] in seen_running)
-            for index, entry, data in done
+            panels.provenance_line(label, color, data, str(data.provenance.get("created", "")) >= opened)
+            for label, color, data in labelled
         ],
         files=panels.file_links([(e["label"], color_of(i), e["key"]) for i, e, _ in done], page.downloads, view, dark),
         code=_code(page, [entry["source"] for _, entry in entries], spec),
