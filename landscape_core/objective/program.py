@@ -91,7 +91,7 @@ class _Writer:
         self.takes: list[Take] = []
         self.folded: dict[fx.Node, nn.Module] = {}  # layer -> the BatchNorm that goes into it
         self.fresh: set[fx.Node] = set()  # values that a step of ours has just made
-        self.joinable = True
+        self.joinable = all(id(p) in self.index for p in traced.parameters())  # a frozen tensor is one for all points
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.modules.values())
         self.first_node: fx.Node | None = None
         self.pooled: fx.Node | None = None
@@ -125,6 +125,7 @@ class _Writer:
             elif inputs and inputs[0] in pure and self._is_reshape(node, pure):
                 pure.add(node)
         if self.first_node is None:
+            self.joinable = False  # the data would have to be repeated for every point
             return
         node = self.first_node
         module = self.modules[node.target]

@@ -83,7 +83,8 @@ class Sweep:
         for shrink in (1.0, 0.1, 0.0):
             plain = objective.evaluate(base[0] + shrink * torch.from_numpy(point).to(base) @ base[1:], split)
             if np.isfinite(plain["loss"]):
-                found = {name: float(values[0]) for name, values in plan.run(shrink * np.stack([point, point]), split).items()}
+                points = np.tile(shrink * point, (2 * torch.get_num_threads(), 1))  # two a thread: joined where they can be
+                found = {name: float(values[0]) for name, values in plan.run(points, split).items()}
                 same = found.keys() == plain.keys() and _deviation(found, plain) <= ROUNDING[objective.dtype]
                 # A score that two classes share may fall either way.
                 return same and abs(found.get("accuracy", 0) - plain.get("accuracy", 0)) <= 2 / objective.size(split)

@@ -1,0 +1,275 @@
+"""The fast path: equal to a plain float64 evaluation for every architecture, and stepping aside where it would not be."""
+
+import copy
+import inspect
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from landscape_core.objective import Objective
+from landscape_core.specs import task_spec
+from landscape_core.tasks import build_model
+from landscape_core.tasks.losses import squared_error
+
+ARCHITECTURES = {
+    "mlp": ("digits-mlp", {"widths": [20, 12]}, (64,)),
+    "mlp-tanh-wide": ("digits-mlp", {"widths": [150], "activation": "tanh"}, (64,)),
+    "mlp-deep-skip": ("digits-mlp", {"depth": 6, "widths": [12], "skip": True, "init": "he"}, (64,)),
+    "mlp-batchnorm": ("digits-mlp", {"widths": [20, 12], "norm": "batch"}, (64,)),
+    "mlp-layernorm": ("digits-mlp", {"widths": [20], "norm": "layer", "activation": "gelu"}, (64,)),
+    "lenet": ("mnist-lenet", {}, (1, 28, 28)),
+    "lenet-8": ("digits-lenet", {}, (1, 8, 8)),
+    "resnet": ("cifar10-resnet", {"depth": 8, "width": 4}, (3, 16, 16)),
+    "resnet-plain": ("cifar10-resnet", {"depth": 8, "width": 4, "skip": False, "norm": None}, (3, 16, 16)),
+    "vit": ("digits-vit", {"dim": 16, "heads": 2, "layers": 1}, (1, 8, 8)),
+}
+
+
+def made(name, classes=4, seed=0):
+    task, arguments, shape = ARCHITECTURES[name]
+    torch.manual_seed(seed)
+    model = build_model(task_spec(task, **arguments).architecture, shape, classes)
+    for module in model.modules():  # statistics and scales as after training
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+    x = torch.randn(70, *shape)
+    return model, x, torch.randint(0, classes, (70,))
+
+
+def slices(model, loss, batches, dtype, scale=0.3, **options):
+    """A fast slice in `dtype` and a plain float64 objective, with the same origin and directions."""
+    fast = Objective(model, loss, batches, dtype=dtype, **options)
+    plain = Objective(model, loss, batches, dtype=torch.float64, **options)
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(len(fast.theta), 2, generator=generator) * scale * fast.theta.norm() / len(fast.theta) ** 0.5
+    return fast, fast.slice(fast.theta, directions), plain, directions.double()
+
+
+def deviations(part, plain, directions, points):
+    values = part.evaluate(points)
+    worst = 0.0
+    for i, point in enumerate(points):
+        expected = plain.evaluate(plain.theta + directions @ torch.from_numpy(point))
+        worst = max(worst, abs(values["loss"][i] - expected["loss"]) / max(1, abs(expected["loss"])))
+        if "accuracy" in expected:  # in float32 two scores may tie that differ in float64
+            assert abs(values["accuracy"][i] - expected["accuracy"]) <= 2 / plain.size()
+    return worst
+
+
+def grid(n=5, m=4):
+    return np.stack(np.meshgrid(np.linspace(-1, 1, n), np.linspace(-0.7, 1.2, m), indexing="ij"), -1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batchnorm", ["stored", "batch"])
+@pytest.mark.parametrize(("dtype", "gate"), [(torch.float32, 1e-5), (torch.float64, 1e-9)], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_cell_equals_a_plain_float64_evaluation(name, dtype, gate, batchnorm, threads):
+    model, x, y = made(name)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batches = [(x[:41], y[:41]), (x[41:], y[41:])]
+        fast, part, plain, directions = slices(model, F.cross_entropy, batches, dtype, batchnorm=batchnorm)
+        assert deviations(part, plain, directions, grid()) <= gate
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert (part._plans["train"] is not None) == (batchnorm == "stored")
+    assert fast.counts["forwards"] >= len(grid())
+
+
+def test_the_tricks_are_used_where_they_apply():
+    programs = {}
+    for name in ("mlp", "lenet", "resnet", "vit"):
+        model, x, y = made(name)
+        _, part, _, _ = slices(model, F.cross_entropy, (x, y), torch.float32)
+        part.evaluate(grid())
+        programs[name] = part._plans["train"].program
+    assert programs["mlp"].joinable
+    assert programs["mlp"].first is not None
+    assert programs["lenet"].first.pool == 2
+    assert programs["resnet"].first is None
+    assert programs["resnet"].channels_last
+    assert "batch_norm" not in inspect.getsource(programs["resnet"].forward)
+    assert not programs["vit"].joinable
+
+
+class Branching(nn.Module):
+    """Reads its data to decide: no tracer can follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.body(x) if float(x.sum()) > -1e9 else x
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.two(torch.relu(self.one(x)))))
+
+
+class Reused(nn.Module):
+    """One layer reads the data and a later value."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.layer(torch.relu(self.layer(x))) + x)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(6, 4), nn.Linear(6, 4)
+
+    def forward(self, a, b):
+        return self.left(a) * torch.sigmoid(self.right(b)) + self.left.bias
+
+
+def frozen():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+class Spare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 4)
+        self.spare = nn.Parameter(torch.randn(3))
+
+    def forward(self, x):
+        return F.relu(self.body(x), inplace=False)
+
+
+MODELS = {
+    "branching": Branching,
+    "tied": Tied,
+    "reused": Reused,
+    "frozen first layer": frozen,
+    "unused parameter": Spare,
+    "dropout": lambda: nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 4)),
+    "in-place": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 4)),
+    "without bias": lambda: nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 4, bias=False)),
+    "one layer": lambda: nn.Linear(6, 4),
+    "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 4)),
+    "recurrent": lambda: nn.Sequential(nn.Unflatten(1, (3, 2)), nn.RNN(2, 4, batch_first=True), Last()),
+}
+
+
+class Last(nn.Module):
+    def forward(self, found):
+        return found[0][:, -1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_module_is_evaluated_rightly(name):
+    torch.manual_seed(0)
+    x, y = torch.randn(33, 6), torch.randint(0, 4, (33,))
+    _, part, plain, directions = slices(MODELS[name](), F.cross_entropy, [(x[:20], y[:20]), (x[20:], y[20:])], torch.float64)
+    assert deviations(part, plain, directions, grid()) <= 1e-9
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict"])
+def test_several_inputs(form):
+    torch.manual_seed(0)
+    a, b, y = torch.randn(33, 6), torch.randn(33, 6), torch.randint(0, 4, (33,))
+    inputs = (a, b) if form == "tuple" else {"b": b, "a": a}
+    _, part, plain, directions = slices(TwoInputs(), F.cross_entropy, [(inputs, y)], torch.float64)
+    assert deviations(part, plain, directions, grid()) <= 1e-9
+
+
+WEIGHTED = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2, 2.0]))
+LOSSES = {
+    "weighted": WEIGHTED,
+    "squared error": squared_error,
+    "smoothed": nn.CrossEntropyLoss(label_smoothing=0.1),
+    "branching": lambda o, t: F.cross_entropy(o, t) if float(o.abs().sum()) > 0 else o.sum(),
+    "over the batch": lambda o, t: F.cross_entropy(o - o.mean(0), t),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_any_loss_is_evaluated_rightly(name):
+    """Also those of a whole batch, which may not be cut into chunks."""
+    torch.manual_seed(0)
+    x, y = torch.randn(1500, 6), torch.randint(0, 4, (1500,))
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    _, part, plain, directions = slices(model, LOSSES[name], [(x[:1400], y[:1400]), (x[1400:], y[1400:])], torch.float64)
+    assert deviations(part, plain, directions, grid(3, 3)) <= 1e-9
+
+
+def test_regression_has_no_accuracy():
+    torch.manual_seed(0)
+    x, y = torch.randn(33, 6), torch.randn(33, 1)
+    _, part, plain, directions = slices(
+        nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)), F.mse_loss, (x, y), torch.float64
+    )
+    assert set(part.evaluate(grid())) == {"loss"}
+    assert deviations(part, plain, directions, grid()) <= 1e-9
+
+
+def test_sum_reduction():
+    torch.manual_seed(0)
+    x, y = torch.randn(33, 6), torch.randint(0, 4, (33,))
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    _, part, plain, directions = slices(
+        nn.Linear(6, 4), loss, [(x[:20], y[:20]), (x[20:], y[20:])], torch.float64, reduction="sum"
+    )
+    assert deviations(part, plain, directions, grid()) <= 1e-9
+
+
+def test_points_that_overflow_are_values():
+    model, x, y = made("mlp")
+    fast, part, _, _ = slices(model, F.cross_entropy, (x, y), torch.float32)
+    points = np.array([[0.5, 0.5], [1e30, 0.0], [0.0, 0.0], [0.0, 1e38]])
+    values = part.evaluate(points)["loss"]
+    assert np.isfinite(values[[0, 2]]).all()
+    assert not np.isfinite(values[[1, 3]]).any()
+    assert values[2] == pytest.approx(fast.loss(), abs=1e-6)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_any_number_of_axes(axes):
+    model, x, y = made("lenet-8")
+    objective = Objective(model, F.cross_entropy, (x, y), dtype=torch.float64)
+    directions = torch.randn(len(objective.theta), axes, generator=torch.Generator().manual_seed(0)).double() * 0.02
+    points = np.random.default_rng(0).normal(size=(5, axes))
+    values = objective.slice(objective.theta, directions).evaluate(points)["loss"]
+    expected = [objective.loss(objective.theta + directions @ torch.from_numpy(p)) for p in points]
+    assert np.allclose(values, expected, rtol=1e-10)
+
+
+def test_the_test_samples_have_a_plan_of_their_own():
+    model, x, y = made("mlp")
+    objective = Objective(model, F.cross_entropy, (x[:50], y[:50]), test_batches=(x[50:], y[50:]), dtype=torch.float64)
+    part = objective.slice(objective.theta, torch.randn(len(objective.theta), 2).double() * 0.1)
+    found = part.evaluate(grid(), "test")["loss"]
+    other = Objective(model, F.cross_entropy, (x[50:], y[50:]), dtype=torch.float64)
+    assert np.allclose(found, other.slice(part.origin, part.directions.T).evaluate(grid())["loss"], atol=1e-12)
+
+
+def test_the_callers_model_stays_as_it_was():
+    model, x, y = made("resnet")
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    _, part, _, _ = slices(model, F.cross_entropy, (x, y), torch.float32)
+    part.evaluate(grid())
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
