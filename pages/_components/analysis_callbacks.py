@@ -138,7 +138,7 @@ def _work(page: AnalysisPage) -> None:
             left.append(entry)
             job = jobs.get(entry["key"])
             if job is not None and job["state"] != "done":
-                rows.append(status(job, title=entry["label"], color=color_of(index), unit=page.unit))
+                rows.append(status(job, title=entry["label"], color=color_of(index)))
                 active |= job["state"] in ("running", "queued")
                 begun |= job["state"] in ("cancelled", "interrupted")
         if not left:

@@ -87,7 +87,6 @@ class AnalysisPage:
     views: Sequence[View] = ()
     reading: Reading | None = None
     downloads: Sequence[str] = ("npz", "csv")
-    unit: str = "points"  # what a job of this analysis counts
     icon: str = "page"
     order: int = 50
     extra: Callable[[], Sequence[Any]] = tuple  # components of the page's own, below the pictures

@@ -165,15 +165,15 @@ def _plain(job: dict[str, Any]) -> dict[str, Any]:
 # -- showing -------------------------------------------------------------------------------------------------------
 
 
-def status(job: Job | None, *, title: str = "", color: str | None = None, unit: str = "", done: str = "") -> html.Div:
+def status(job: Job | None, *, title: str = "", color: str | None = None, done: str = "") -> html.Div:
     """One job in words, with a bar while it runs and the button that is the next step. `None` is drawn as nothing.
 
-    `unit` names what is counted ("points"); `done` is what to say of a finished job instead of its computing time.
+    `done` is what to say of a finished job instead of its computing time.
     """
     if job is None:
         return html.Div(className="job", hidden=True)
     state = job["state"]
-    words = _words(job, unit, done)
+    words = _words(job, done)
     share = 100 * job["done"] / job["total"] if job["total"] else 0
     bar: list[Any] = []
     if state in ("running", "queued", "interrupted", "cancelled") and (job["total"] or state == "running"):
@@ -196,17 +196,16 @@ def status(job: Job | None, *, title: str = "", color: str | None = None, unit: 
     return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{state}", role="status")
 
 
-def _words(job: Job, unit: str, done: str) -> str:
+def _words(job: Job, done: str) -> str:
     state = job["state"]
-    count = f"{number(job['done'])} of {number(job['total'])} {unit}".strip() if job["total"] else ""
-    message = "" if unit and job["total"] else job["message"]
+    count = job["message"] or (f"{number(job['done'])} of {number(job['total'])}" if job["total"] else "")
     if job["cancelling"]:
         return "stopping …"
     if state == "queued":
         return f"waiting; {job['ahead']} before it" if job["ahead"] else "waiting for a free place"
     if state == "running":
         left = job["seconds_left"]
-        parts = [message or count or "starting …", f"{duration(max(left, 1.0))} left" if left is not None else ""]
+        parts = [count or "starting …", f"{duration(max(left, 1.0))} left" if left is not None else ""]
         return " · ".join(part for part in parts if part)
     if state == "interrupted":
         return f"interrupted at {count}; what is done is kept" if count else "interrupted before it began"

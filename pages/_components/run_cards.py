@@ -114,7 +114,7 @@ def body(card: Card, dark: bool) -> list[Any]:
     if card.record is not None and card.record.checkpoints:
         parts += [html.Div([_curve(card, dark), _picture(card, dark)], className="card-pictures"), _facts(card.record)]
         if card.thumbnail is not None and card.thumbnail["state"] != "done":
-            parts.append(jobs.status(card.thumbnail, title="Surface", unit="points"))
+            parts.append(jobs.status(card.thumbnail, title="Surface"))
     elif not card.problem:
         parts.append(html.Div(dmc.Skeleton(height=150, animate=card.job is not None), className="card-pictures"))
     return parts

@@ -16,7 +16,7 @@ from landscape_core.specs import TASKS, ImportSpec, InputError, Spec, TrainingSp
 from landscape_core.specs.tasks import ARCHITECTURES, DATA, FileData
 
 from . import forms, stores
-from .jobs import launch, launch_output, launcher, status
+from .jobs import launch, launch_output, launcher, status, watch_output, watcher
 from .run_cards import thumbnail
 from .uploads import ENDINGS, limit
 from .words import size
@@ -63,6 +63,8 @@ def parts() -> list[Any]:
     return [
         launcher("home-train"),
         launcher("home-import"),
+        watcher("home-train"),  # a job that fails at once is over before the next look at what runs
+        watcher("home-import"),
         dcc.Store("train-request"),
         dcc.Store("import-request"),
         dcc.Store("import-file"),
@@ -231,6 +233,7 @@ def _check_training(_shown: Any, _checked: Any, task: str) -> Any:
 
 @callback(
     launch_output("home-train"),
+    watch_output("home-train"),
     Output("train-drawer", "opened", allow_duplicate=True),
     Input("train-go", "n_clicks"),
     State("train-request", "data"),
@@ -240,7 +243,7 @@ def _train(clicks: int | None, text: str | None) -> Any:
     if not clicks or not text:
         raise PreventUpdate
     request = Request.from_json(text, remote=True)
-    return launch([request, thumbnail(str(request.values["run"]))]), False
+    return launch([request, thumbnail(str(request.values["run"]))]), [request.key(stores.home())], False
 
 
 # -- bringing in weights -------------------------------------------------------------------------------------------
@@ -353,6 +356,7 @@ def _check_import(_shown: Any, _checked: Any, file: Mapping[str, Any] | None, ta
 
 @callback(
     launch_output("home-import"),
+    watch_output("home-import"),
     Output("import-key", "data"),
     Input("import-go", "n_clicks"),
     State("import-request", "data"),
@@ -362,7 +366,8 @@ def _import(clicks: int | None, text: str | None) -> Any:
     if not clicks or not text:
         raise PreventUpdate
     request = Request.from_json(text, remote=True)
-    return launch([request, thumbnail(str(request.values["run"]))]), {"key": request.key(stores.home()), "id": uuid.uuid4().hex}
+    key = request.key(stores.home())
+    return launch([request, thumbnail(str(request.values["run"]))]), [key], {"key": key, "id": uuid.uuid4().hex}
 
 
 @callback(
