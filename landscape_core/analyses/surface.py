@@ -161,12 +161,12 @@ class Grid:
         }
         passes = len(self.splits)
         return Progress(
-            passes * done + extra_done, passes * total + self.extra, message or f"{done} of {total} points", partial
+            passes * done + extra_done, passes * total + self.extra, message or f"{done:,} of {total:,} points", partial
         )
 
     def report(self, message: str, extra_done: float) -> Iterator[Progress]:
         """One Progress for work besides the cells."""
-        yield self.progress(f"all {self.evaluated.size} points, {message}", extra_done)
+        yield self.progress(f"all {self.evaluated.size:,} points, {message}", extra_done)
 
     def _resume(self, partial: Any) -> None:
         evaluated = partial.get("evaluated")

@@ -93,15 +93,17 @@ class Network:
         with torch.inference_mode(False):  # ordinary copies: they count the writes into them
             copies = [(module, name, value.clone()) for module, name, value in self._saved]
             own = map_tensors(inputs, torch.clone)
-        for module, name, value in copies:
-            setattr(module, name, value)
+        _install(copies)
         cuda = [self.buffer.device] if self.buffer.is_cuda else []
-        with _ALONE, torch.random.fork_rng(devices=cuda):
-            _seed(cuda)
-            before = _random_state(cuda)
-            outputs = self._forward(own)
-            drawn = not torch.equal(before, _random_state(cuda))
-        updated = any(getattr(module, name, None) is not value or value._version for module, name, value in copies)
+        try:
+            with _ALONE, torch.random.fork_rng(devices=cuda):
+                _seed(cuda)
+                before = _random_state(cuda)
+                outputs = self._forward(own)
+                drawn = not torch.equal(before, _random_state(cuda))
+            updated = any(getattr(module, name, None) is not value or value._version for module, name, value in copies)
+        finally:
+            _install(self._saved)
         if not self._impure:
             self._impure = drawn or updated or any(t._version for t in tensors(own))
         if not self._impure:
@@ -116,6 +118,11 @@ class Network:
         except TypeError:
             return False
         return True
+
+
+def _install(buffers: list[tuple[nn.Module, str, Tensor]]) -> None:
+    for module, name, value in buffers:
+        setattr(module, name, value)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
