@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..checkpoints.runs import RunStore
 from ..checkpoints.weights import load_weights
+from ..objective import host
 from ..specs import (
     UPLOADS,
     AnalysisSpec,
@@ -67,6 +68,7 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
         "threads": torch.get_num_threads(),
         "wall_seconds": time.perf_counter() - started,
         "counts": {name: objective.counts[name] - counts[name] for name in ("forwards", "gradients", "products")},
+        "host": host.facts(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **context.provenance,

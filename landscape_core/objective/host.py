@@ -56,5 +56,10 @@ def onednn_products() -> bool:
     return bool(other <= 4 * plain)
 
 
+def facts() -> dict[str, bool]:
+    """What is used of the host, for provenance."""
+    return {"onednn_products": onednn_products()}
+
+
 def _products() -> Any:
     return getattr(torch.backends.mkldnn, "matmul", None)
