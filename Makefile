@@ -19,19 +19,26 @@ test: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: .venv/.dev
-	$(BIN)/python benchmarks/surface.py $(ARGS)
+bench: .venv-bench/.ready
+	PYTHONPATH=. .venv-bench/bin/python benchmarks/surface.py $(ARGS)
 
 .venv: .venv/.ready
 
 # The stamp is written last and taken away first, so an environment without one is unfinished and is made afresh.
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ...")'
+@test -e $@ || rm -rf $(@D)
+@rm -f $@
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/python -m pip install --disable-pip-version-check -r $<
+@touch $@
+endef
+
 .venv/.ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ...")'
-	@test -e $@ || rm -rf .venv
-	@rm -f $@
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
-	@touch $@
+	$(environment)
+
+.venv-bench/.ready: benchmarks/requirements.txt requirements.txt
+	$(environment)
 
 .venv/.dev: .venv/.ready requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
