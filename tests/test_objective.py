@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from landscape_core.objective import Objective, ParameterSpace, group_norms
 from landscape_core.specs import InputError
 
-from .cases import CASES, Case, Referee, cnn, encoder, hooked, mlp, relu_mlp, sizes_of, tanh_mlp
+from .cases import CASES, Case, Referee, cnn, encoder, hooked, mlp, relu_mlp, sizes_of, tanh_mlp, weighted
 
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 DTYPES = [torch.float64, torch.float32]
@@ -191,6 +191,78 @@ def test_accuracy_counts_targets(outputs, targets, expected):
 
     found = Objective(Constant(), lambda o, t: o.mean(), (torch.zeros(len(targets), 1), targets)).evaluate()
     assert found.get("accuracy") == (None if expected is None else pytest.approx(expected))
+
+
+class Mixing(nn.Module):
+    """Each sample's outputs are a mean over all samples of the batch, weighted by a matrix given beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x, weights):
+        return torch.tanh(weights @ self.linear(x))
+
+
+class Graph(Mixing):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", torch.eye(90, dtype=torch.float64).roll(1, 0).to_sparse())
+
+    def forward(self, x):
+        return super().forward(x, self.weights)
+
+
+class Doubled(nn.Linear):
+    """Works on batches of even size only."""
+
+    def forward(self, x):
+        return super().forward((x.unflatten(0, (2, -1)) + 1).flatten(0, 1))
+
+
+def silent() -> nn.Sequential:
+    """The outputs are zero for every sample at the given weights, so that no weighting of samples shows there."""
+    model = mlp(4, 5, 3)
+    nn.init.zeros_(model[2].weight)
+    nn.init.zeros_(model[2].bias)
+    return model
+
+
+def broken() -> nn.Sequential:
+    model = mlp(4, 5, 3)
+    nn.init.constant_(model[2].bias, float("nan"))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "inputs"),
+    [
+        (silent, weighted, None),
+        (broken, weighted, None),
+        (lambda: mlp(4, 5, 3, extra=lambda n: nn.BatchNorm1d(n, track_running_stats=False)), F.cross_entropy, None),
+        (lambda: nn.Linear(4, 3), lambda o, t: torch.cdist(o, o).mean(), None),
+        (lambda: nn.Linear(4, 3), lambda o, t: F.cross_entropy(o, t, ignore_index=1), None),
+        (Mixing, F.cross_entropy, lambda x: (x, torch.full((90, 90), 1 / 90))),
+        (Graph, F.cross_entropy, None),
+        (lambda: Doubled(4, 3), F.cross_entropy, None),
+        (lambda: nn.GRU(4, 3), lambda o, t: F.cross_entropy(o[0][-1], t), lambda x: x.expand(45, 90, 4)),
+    ],
+    ids=["silent", "broken", "batch-norm", "pairs", "ignored-class", "mixing", "graph", "even", "time-first"],
+)
+def test_many_points_are_right_where_samples_see_each_other(model, loss, inputs, monkeypatch):
+    """Then the data may not be cut into pieces for the cache, also if that cannot be seen at the given weights."""
+    monkeypatch.setattr("landscape_core.objective.sweep.CACHE_BYTES", 1)
+    monkeypatch.setattr("landscape_core.objective.sweep.JOINED_ROWS", 32)
+    x, y = sizes_of(4, sizes=(90,))()[0]
+    torch.manual_seed(0)
+    given = Objective(model(), loss, ((x if inputs is None else inputs(x)), y), dtype=torch.float64)
+    thetas = torch.randn(5, given.space.size, generator=torch.Generator().manual_seed(0)).double()
+    expected = [given.loss(theta) for theta in thetas]
+    assert close(given.losses(thetas), expected, torch.float64)
+    part = given.slice(given.theta, (thetas[:2] - given.theta.nan_to_num()).T)
+    part.evaluate(np.zeros((1, 2)))
+    if given.theta.isfinite().all():
+        assert close(part.evaluate(np.eye(2))["loss"], expected[:2], torch.float64)
 
 
 # -- symmetries of the gradient ---------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Sweep:
         self.objective = objective
         self._chunks: dict[str, tuple[Batch, ...]] = {}
         self._cached_rows: dict[str, int] = {}
+        self._separate: dict[str, bool] = {}  # by split: whether samples do not see each other
         self._networks: list[Network] = []
         self._program: Program | None = None
         self._sound: dict[str, bool] = {}  # by split: whether the program gives what the plain path gives
@@ -69,8 +70,7 @@ class Sweep:
             if self._program is None:
                 self._program = build(objective.network)
             rows = JOINED_ROWS if self._program.joinable else self._rows(split)
-            chunks = tuple(chunk for batch in objective.batches(split) for chunk in batch.chunks(rows))
-            plan = Plan(objective, self._program, base, chunks)
+            plan = Plan(objective, self._program, base, self._cut(split, rows))
             if split not in self._sound:
                 self._sound[split] = self._holds(plan, split, base, point)
         except Exception:  # whatever a rewritten program trips over, the plain path does not
@@ -99,28 +99,45 @@ class Sweep:
     def batches(self, split: Split) -> tuple[Batch, ...]:
         """The batches of a split in cache-sized chunks, if that changes nothing."""
         if split not in self._chunks:
-            self._chunks[split] = self._checked(split)
+            self._chunks[split] = self._cut(split, self._rows(split))
         return self._chunks[split]
 
-    def _checked(self, split: Split) -> tuple[Batch, ...]:
+    def _cut(self, split: Split, rows: int) -> tuple[Batch, ...]:
+        """The batches of a split in pieces of at most `rows` rows, or whole if a piece is not what it is in its batch."""
         objective = self.objective
         whole = objective.batches(split)
         if objective.batchnorm == "batch" and _has_batchnorm(objective.network.model):
             return whole
-        rows = self._rows(split)
-        chunks = tuple(chunk for batch in whole for chunk in batch.chunks(rows))
-        if len(chunks) == len(whole):
+        pieces = tuple(piece for batch in whole for piece in batch.chunks(rows))
+        if len(pieces) == len(whole):
             return whole
-        objective.network.set(objective.theta)
-        with torch.inference_mode():
-            plain, chunked = (objective.measure(objective.network, b, objective.size(split)) for b in (whole, chunks))
+        if split not in self._separate:
+            self._separate[split] = self._same(whole, pieces, split)
+        return pieces if self._separate[split] else whole
+
+    def _same(self, whole: tuple[Batch, ...], pieces: tuple[Batch, ...], split: Split) -> bool:
+        """Whether pieces give the loss of the whole.
+
+        Tried beside the given weights: a silent last layer would hide what samples do to each other, and NaN everything.
+        """
+        objective = self.objective
+        noise = torch.randn(len(objective.theta), generator=torch.Generator().manual_seed(0)).to(objective.theta)
+        objective.network.set(objective.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise)
+        try:
+            with torch.inference_mode():
+                plain, found = (objective.measure(objective.network, b, objective.size(split)) for b in (whole, pieces))
+        except Exception:  # a model that takes whole batches only
+            return False
         objective.counts["forwards"] += 2
-        deviation = _deviation(chunked, plain)
-        return chunks if deviation <= ROUNDING[objective.dtype] or not np.isfinite(deviation) else whole
+        return _deviation(found, plain) <= ROUNDING[objective.dtype]
 
     def _rows(self, split: Split) -> int:
         if split not in self._cached_rows:
-            self._cached_rows[split] = chunk_rows(self.objective.network, self.objective.batches(split)[0])
+            batches = self.objective.batches(split)
+            try:
+                self._cached_rows[split] = chunk_rows(self.objective.network, batches[0])
+            except Exception:  # a model that takes whole batches only
+                self._cached_rows[split] = max(batch.rows for batch in batches)
         return self._cached_rows[split]
 
 
