@@ -20,7 +20,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: .venv-bench/.ready
-	PYTHONPATH=. .venv-bench/bin/python benchmarks/surface.py $(ARGS)
+	.venv-bench/bin/python benchmarks/surface.py $(ARGS)
 
 .venv: .venv/.ready
 
