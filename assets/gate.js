@@ -41,8 +41,15 @@
         return keys.join() === (before || []).join() ? ns.no_update : keys;
     };
 
+    // The words and bars of the jobs on the screen, without building their rows anew.
+    api.follow = function (pulse, words, bars) {
+        const part = (name) => (id) => (pulse.jobs[id.key] ? pulse.jobs[id.key][name] : ns.no_update);
+        return [words.map(part("words")), bars.map(part("progress"))];
+    };
+
     // Draw gate of a page: `want` is what should be on the screen; a draw under way is let finish first.
     const draws = {};
+    let wants = 0;
     api.want = function (want, name, drawn) {
         const gate = (draws[name] = draws[name] || { busy: false, since: 0, pending: null, last: null });
         const text = JSON.stringify(want);
@@ -61,16 +68,21 @@
         gate.last = text;
         gate.visit = want.visit; // the page was opened anew: nobody will answer for the one before
         gate.pending = null;
-        return want;
+        wants += 1;
+        return { ...want, id: wants };
     };
 
-    api.drawn = function (name) {
-        const gate = draws[name];
-        if (!gate) {
+    api.drawn = function (answer, about) {
+        const gate = draws[about.name];
+        if (!answer || !gate) {
             return ns.no_update;
         }
         gate.busy = false;
-        const next = gate.pending;
-        return next === null ? ns.no_update : api.want(next, name);
+        const next = gate.pending === null ? ns.no_update : api.want(gate.pending, about.name);
+        if (next !== ns.no_update) {
+            // Not as this callback's output: Dash cuts a chain of callbacks that comes back to where it began.
+            setTimeout(() => ns.set_props(about.name + "-want", { data: next }), 0);
+        }
+        return ns.no_update;
     };
 })();

@@ -19,7 +19,6 @@
         return ((state && state.items) || []).flatMap((item) => [item.key, item.calibration]).filter(Boolean);
     };
 
-    let wants = 0;
     api.wanted = function (pulse, state, view, dark, present, about) {
         if (!state || !view || dark === undefined || dark === null) {
             return ns.no_update;
@@ -40,12 +39,7 @@
         };
         // The layout came with its first pictures.
         const drawn = about.dark === dark && about.present === want.present && want.running.length === 0;
-        const given = api.want(want, about.name, drawn && want.versions.every((version) => version === null || version === "done"));
-        if (given === ns.no_update) {
-            return given;
-        }
-        wants += 1;
-        return { ...given, id: wants };
+        return api.want(want, about.name, drawn && want.versions.every((version) => version === null || version === "done"));
     };
 
     const shown = (name) =>
