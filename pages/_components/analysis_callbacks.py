@@ -9,9 +9,10 @@ from dash import ALL, ClientsideFunction, Input, Output, State, callback, client
 from dash.exceptions import PreventUpdate
 
 from landscape_core.jobs.requests import Request
+from landscape_core.specs import InputError
 
 from . import forms, panels, stores
-from .jobs import launch, launch_output, status, watch_output
+from .jobs import launch, launch_output, shape, status, watch_output
 from .pictures import entries_of, pictures, state_of
 from .state import MAX_SELECTED
 from .theme import color_of
@@ -121,35 +122,33 @@ def _state(page: AnalysisPage) -> None:
 def _work(page: AnalysisPage) -> None:
     @callback(
         Output(page.id("status"), "children"),
+        Output(page.id("rows"), "data"),
         Output(page.id("cost"), "children"),
         Output(page.id("run"), "disabled"),
         Output(page.id("run"), "children"),
         Input("pulse", "data"),
         Input(page.id("state"), "data"),
+        State(page.id("rows"), "data"),
     )
-    def watch(pulse: Mapping[str, Any], state: Mapping[str, Any] | None) -> Any:
-        jobs, entries = pulse["jobs"], entries_of(state)
-        if not entries:
-            return [], [], True, "Compute"
-        rows, left, active, begun = [], [], False, False
-        for index, entry in entries:
-            if stores.results().has(entry["key"]):
-                continue
-            left.append(entry)
-            job = jobs.get(entry["key"])
-            if job is not None and job["state"] != "done":
-                rows.append(status(job, title=entry["label"], color=color_of(index)))
-                active |= job["state"] in ("running", "queued")
-                begun |= job["state"] in ("cancelled", "interrupted")
+    def watch(pulse: Mapping[str, Any], state: Mapping[str, Any] | None, before: Any) -> Any:
+        jobs = pulse["jobs"]
+        left = [(index, entry) for index, entry in entries_of(state) if not stores.results().has(entry["key"])]
+        shown = [
+            (index, entry, jobs[entry["key"]])
+            for index, entry in left
+            if entry["key"] in jobs and jobs[entry["key"]]["state"] != "done"
+        ]
+        shapes = [[index, entry["label"], shape(job)] for index, entry, job in shown]
+        rows: Any = no_update
+        if shapes != before:
+            rows = [status(job, title=entry["label"], color=color_of(index)) for index, entry, job in shown]
+        states = [job["state"] for _, _, job in shown]
         if not left:
-            return rows, "", True, "Computed"
-        if active and len(rows) == len(left):
-            return rows, "", True, "Computing …"
-        spec = page.spec.parse(Request.from_json(left[0]["request"]).values)
-        records = [stores.runs().resolve(entry["source"])[0] for entry in left]
-        found = [stores.results().get(entry["calibration"]) for entry in left]
-        failed = any(jobs.get(entry["calibration"], {}).get("state") in ("failed", "cancelled") for entry in left)
-        return rows, panels.cost_line(spec, records, found, not failed), False, "Resume" if begun else "Compute"
+            return rows, shapes, "", True, "Computed" if entries_of(state) else "Compute"
+        if len(shown) == len(left) and all(word in ("running", "queued") for word in states):
+            return rows, shapes, "", True, "Computing …"
+        resume = any(word in ("cancelled", "interrupted") for word in states)
+        return rows, shapes, _cost(page, [entry for _, entry in left], jobs), False, "Resume" if resume else "Compute"
 
     @callback(
         *[launch_output(f"{page.name}-{index}") for index in range(MAX_SELECTED)],
@@ -165,6 +164,17 @@ def _work(page: AnalysisPage) -> None:
             if not stores.results().has(entry["key"]):
                 launches[index] = launch([Request.from_json(entry["request"])])
         return launches
+
+
+def _cost(page: AnalysisPage, entries: Sequence[Mapping[str, Any]], jobs: Mapping[str, Any]) -> Any:
+    try:
+        spec = page.spec.parse(Request.from_json(entries[0]["request"]).values)
+        records = [stores.runs().resolve(entry["source"])[0] for entry in entries]
+    except InputError as error:
+        return str(error)  # a run was deleted while the page was open
+    found = [stores.results().get(entry["calibration"]) for entry in entries]
+    lost = any(jobs.get(entry["calibration"], {}).get("state") in ("failed", "cancelled") for entry in entries)
+    return panels.cost_line(spec, records, found, not lost)
 
 
 def _pictures(page: AnalysisPage) -> None:

@@ -179,6 +179,7 @@ class AnalysisPage:
             dcc.Store(self.id("state"), data=state),
             dcc.Store(self.id("view")),
             dcc.Store(self.id("want")),
+            dcc.Store(self.id("rows")),
             dcc.Store(self.id("drawn")),
             dcc.Store(self.id("code"), data=found.code),
             dcc.Store(self.id("written")),

@@ -123,6 +123,15 @@ clientside_callback(
     ClientsideFunction("landscape", "hurry"), Output("hurried", "data"), Input(_launcher_id(ALL, "requests"), "data")
 )
 
+clientside_callback(
+    ClientsideFunction("landscape", "follow"),
+    Output({"job": "words", "key": ALL, "at": ALL}, "children"),
+    Output({"job": "bar", "key": ALL, "at": ALL}, "value"),
+    Input("pulse", "data"),
+    State({"job": "words", "key": ALL, "at": ALL}, "id"),
+    State({"job": "bar", "key": ALL, "at": ALL}, "id"),
+)
+
 
 @callback(
     Output("pulse", "data"),
@@ -159,44 +168,62 @@ def _plain(job: dict[str, Any]) -> dict[str, Any]:
     job["seconds_left"] = None if left is None else float(f"{left:.2g}")
     job["wall"] = round(job["wall"], 1) if job["state"] == "done" else 0.0
     job["updated"] = 0.0 if job["state"] == "running" else job["updated"]
-    return job
+    return job | {"words": words(job), "progress": progress(job)}
 
 
 # -- showing -------------------------------------------------------------------------------------------------------
 
 
-def status(job: Job | None, *, title: str = "", color: str | None = None, done: str = "") -> html.Div:
+def status(job: Job | None, *, title: str = "", color: str | None = None, at: str = "page") -> html.Div:
     """One job in words, with a bar while it runs and the button that is the next step. `None` is drawn as nothing.
 
-    `done` is what to say of a finished job instead of its computing time.
+    Words and bar follow the pulse by themselves: draw it again only when its `shape` has changed, else a button would vanish
+    under the finger. `at` tells apart places that show the same job.
     """
     if job is None:
         return html.Div(className="job", hidden=True)
-    state = job["state"]
-    words = _words(job, done)
-    share = 100 * job["done"] / job["total"] if job["total"] else 0
     bar: list[Any] = []
-    if state in ("running", "queued", "interrupted", "cancelled") and (job["total"] or state == "running"):
+    if _has_bar(job):
         bar = [
             dmc.Progress(
-                value=max(share, 1),
+                id=_part("bar", job, at),
+                value=progress(job),
                 size="sm",
                 color=color or "indigo",
-                animated=state == "running",
+                animated=job["state"] == "running",
                 className="job-bar",
-                attributes={"section": {"aria-label": f"Progress of {job['title']}", "aria-valuetext": words}},
+                attributes={"section": aria(f"Progress of {job['title']}")},
             )
         ]
     head = [
         *([html.Span(className="dot", style={"background": color})] if color else []),
         html.Span(title or job["title"], className="job-title"),
-        html.Span(words, className="job-words"),
-        _button(job),
+        html.Span(words(job), id=_part("words", job, at), className="job-words"),
+        _button(job, at),
     ]
-    return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{state}", role="status")
+    return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{job['state']}", role="status")
 
 
-def _words(job: Job, done: str) -> str:
+def shape(job: Job | None) -> list[Any] | None:
+    """What decides how `status` is built; words and bar inside it follow by themselves."""
+    return None if job is None else [job["key"], job["state"], job["cancelling"], _has_bar(job)]
+
+
+def _part(part: str, job: Job, at: str) -> dict[str, str]:
+    return {"job": part, "key": job["key"], "at": at}
+
+
+def _has_bar(job: Job) -> bool:
+    return job["state"] == "running" or (job["state"] in ("queued", "interrupted", "cancelled") and bool(job["total"]))
+
+
+def progress(job: Job) -> float:
+    """How much is done, in per cent; never quite nothing, so that the bar can be seen."""
+    return max(1.0, round(100 * job["done"] / job["total"], 1)) if job["total"] else 1.0
+
+
+def words(job: Job) -> str:
+    """How the job is, in words."""
     state = job["state"]
     count = job["message"] or (f"{number(job['done'])} of {number(job['total'])}" if job["total"] else "")
     if job["cancelling"]:
@@ -213,15 +240,15 @@ def _words(job: Job, done: str) -> str:
         return f"cancelled at {count}; what is done is kept" if count else "cancelled"
     if state == "failed":
         return f"failed: {job['error']}"
-    return done or f"done in {duration(job['wall'])}"
+    return f"done in {duration(job['wall'])}"
 
 
-def _button(job: Job) -> Any:
-    title, key = job["title"], job["key"]
+def _button(job: Job, at: str) -> Any:
+    title = job["title"]
     if job["state"] in ("queued", "running"):
         return dmc.Button(
             "Cancel",
-            id={"job": "cancel", "key": key},
+            id=_part("cancel", job, at),
             variant="default",
             size="compact-xs",
             disabled=job["cancelling"],
@@ -229,16 +256,14 @@ def _button(job: Job) -> Any:
         )
     if job["state"] in ("interrupted", "cancelled", "failed"):
         word = "Run again" if job["state"] == "failed" else "Resume"
-        return dmc.Button(
-            word, id={"job": "resume", "key": key}, variant="light", size="compact-xs", **aria(f"{word}: {title}")
-        )
+        return dmc.Button(word, id=_part("resume", job, at), variant="light", size="compact-xs", **aria(f"{word}: {title}"))
     return None
 
 
 def job_list(pulse: Mapping[str, Any]) -> list[html.Div]:
     """The jobs for the header's list, newest first."""
     rows = [pulse["jobs"][key] for key in pulse["recent"] if key in pulse["jobs"]]
-    return [status(job) for job in rows] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
+    return [status(job, at="list") for job in rows] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
 
 
 def request_of(job: Job) -> Request:
@@ -246,7 +271,7 @@ def request_of(job: Job) -> Request:
     return Request(job["kind"], job["source"], dict(job["values"]))
 
 
-@callback(watch_output("jobs"), Input({"job": "cancel", "key": ALL}, "n_clicks"), prevent_initial_call=True)
+@callback(watch_output("jobs"), Input({"job": "cancel", "key": ALL, "at": ALL}, "n_clicks"), prevent_initial_call=True)
 def _cancel(clicks: Sequence[int | None]) -> list[str]:
     if not any(clicks) or not isinstance(ctx.triggered_id, dict):
         raise PreventUpdate
@@ -255,7 +280,7 @@ def _cancel(clicks: Sequence[int | None]) -> list[str]:
     return [key]  # its end will be in the pulse
 
 
-@callback(launch_output("jobs"), Input({"job": "resume", "key": ALL}, "n_clicks"), prevent_initial_call=True)
+@callback(launch_output("jobs"), Input({"job": "resume", "key": ALL, "at": ALL}, "n_clicks"), prevent_initial_call=True)
 def _resume(clicks: Sequence[int | None]) -> dict[str, Any]:
     if not any(clicks) or not isinstance(ctx.triggered_id, dict):
         raise PreventUpdate

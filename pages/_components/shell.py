@@ -17,6 +17,7 @@ from dash import (
     clientside_callback,
     dcc,
     html,
+    no_update,
 )
 from dash.exceptions import PreventUpdate
 
@@ -43,6 +44,7 @@ def layout() -> dmc.MantineProvider:
             dcc.Store("present", data=False),
             dcc.Store("present-shown"),
             dcc.Store("title"),
+            dcc.Store("jobs-shape"),
             jobs.poll_parts(),
             html.A("Skip to the content", href="#content", className="skip"),
             dmc.AppShell(
@@ -201,13 +203,17 @@ def _notice(title: str, text: str) -> html.Div:
     Output("jobs-count", "children"),
     Output("jobs-dot", "className"),
     Output("jobs-list", "children"),
+    Output("jobs-shape", "data"),
     Input("pulse", "data"),
+    State("jobs-shape", "data"),
 )
-def _indicator(pulse: Mapping[str, Any]) -> Any:
+def _indicator(pulse: Mapping[str, Any], before: Any) -> Any:
     """How much runs and waits, and the list behind it."""
     states = [job["state"] for job in pulse["jobs"].values()]
     running, waiting = states.count("running"), states.count("queued")
     parts = [f"{running} running"] if running else []
     parts += [f"{waiting} waiting"] if waiting else []
     words = ", ".join(parts) or "Idle"
-    return words, "jobs-dot jobs-on" if running else "jobs-dot", jobs.job_list(pulse)
+    shape = [jobs.shape(pulse["jobs"][key]) for key in pulse["recent"] if key in pulse["jobs"]]
+    rows = no_update if shape == before else jobs.job_list(pulse)
+    return words, "jobs-dot jobs-on" if running else "jobs-dot", rows, shape
