@@ -52,14 +52,17 @@ class Card:
         """What decides how its body and its buttons look: each is sent again only when this changes."""
         record = self.record
         grown = None if record is None else [record.state, len(record.checkpoints), record.created]
-        body = [grown, self.problem, _look(self.job), _look(self.thumbnail), self.drawn, self.place, dark]
+        body = [
+            grown,
+            self.problem,
+            jobs.shape(self.job),
+            jobs.shape(self.thumbnail),
+            (self.thumbnail or {}).get("version"),
+            self.drawn,
+            self.place,
+            dark,
+        ]
         return body, [self.usable, self.growing, self.place is not None, full, record is None and not self.problem]
-
-
-def _look(job: Mapping[str, Any] | None) -> Any:
-    return (
-        None if job is None else [job[name] for name in ("state", "done", "total", "message", "error", "cancelling", "version")]
-    )
 
 
 def thumbnail(name: str) -> Request:
@@ -108,13 +111,13 @@ def body(card: Card, dark: bool) -> list[Any]:
     if card.problem:
         parts.append(html.P(card.problem, className="card-problem"))
     if card.job is not None:
-        parts.append(jobs.status(card.job, title="Training" if card.job["kind"] == "train" else "Import"))
+        parts.append(jobs.status(card.job, title="Training" if card.job["kind"] == "train" else "Import", at="card"))
     elif card.record is not None and card.record.message:
         parts.append(html.P(card.record.message, className="card-problem"))
     if card.record is not None and card.record.checkpoints:
         parts += [html.Div([_curve(card, dark), _picture(card, dark)], className="card-pictures"), _facts(card.record)]
         if card.thumbnail is not None and card.thumbnail["state"] != "done":
-            parts.append(jobs.status(card.thumbnail, title="Surface"))
+            parts.append(jobs.status(card.thumbnail, title="Surface", at="card"))
     elif not card.problem:
         parts.append(html.Div(dmc.Skeleton(height=150, animate=card.job is not None), className="card-pictures"))
     return parts

@@ -386,4 +386,4 @@ def _imported(pulse: Mapping[str, Any], asked: Mapping[str, str] | None, ended: 
     job = pulse["jobs"].get(asked["key"])
     if job is not None and job["state"] == "done":
         return None, False, asked["id"]
-    return status(job, title="Import"), no_update, no_update
+    return status(job, title="Import", at="drawer"), no_update, no_update
