@@ -33,7 +33,7 @@ class AnalysisSpec(Spec):
         return ()
 
     def whole_run(self) -> bool:
-        """Whether the analysis reads every checkpoint of the source's own run: then their fingerprints belong to the key too."""
+        """Whether the analysis reads every checkpoint of the source's own run: their fingerprints then belong to the key."""
         return False
 
     def work(self) -> dict[str, float]:
