@@ -16,7 +16,7 @@ from landscape_core.specs import InputError, Reference
 from . import Page, register
 from ._components import run_forms, stores
 from ._components.jobs import launch, launch_output, launcher, watcher
-from ._components.run_cards import Card, actions, body, find, thumbnail
+from ._components.run_cards import PARTS, Card, draw, find, thumbnail
 from ._components.state import MAX_SELECTED, Query
 
 DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
@@ -60,15 +60,14 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
 @callback(
     Output("home-cards", "children"),
     Output("home-more", "children"),
-    Output({"card": ALL, "part": "body"}, "children"),
-    Output({"card": ALL, "part": "actions"}, "children"),
+    *[Output({"card": ALL, "part": part}, "children") for part in PARTS],
     Output("home-drawn", "data"),
     Input("home-visit", "data"),
     Input("home-all", "data"),
     Input("pulse", "data"),
     Input("selection", "data"),
     Input("dark", "data"),
-    State({"card": ALL, "part": "body"}, "id"),
+    State({"card": ALL, "part": PARTS[0]}, "id"),
     State("home-drawn", "data"),
     prevent_initial_call="initial_duplicate",
 )
@@ -87,30 +86,31 @@ def _cards(
     shown = found if everything else found[:SHOWN]
     known = (drawn or {}).get("cards", {}) if (drawn or {}).get("visit") == visit else {}
     full = len(chosen) >= MAX_SELECTED
-    signatures = {card.name: list(card.signatures(bool(dark), full)) for card in shown}
+    signatures = {card.name: card.signatures(bool(dark), full) for card in shown}
     state, more = {"visit": visit, "cards": signatures}, _more(len(found), len(shown))
     if [place["card"] for place in places] != list(signatures) or not known:
         same = [no_update] * len(places)
         children: list[Any] = [_place(card, bool(dark), full) for card in shown] or [_empty()]
-        return children, more, same, same, state
+        return children, more, *[same] * len(PARTS), state
     if known == signatures:
         raise PreventUpdate
-    before = [known.get(card.name, [None, None]) for card in shown]
-    now = signatures.values()
-    bodies = [
-        no_update if old[0] == new[0] else body(card, bool(dark)) for card, old, new in zip(shown, before, now, strict=True)
-    ]
-    buttons = [
-        no_update if old[1] == new[1] else actions(card, full) for card, old, new in zip(shown, before, now, strict=True)
-    ]
-    return no_update, more, bodies, buttons, state
+
+    def changed(part: str, card: Card) -> Any:
+        same = known.get(card.name, {}).get(part) == signatures[card.name][part]
+        return no_update if same else draw(card, part, bool(dark), full)
+
+    return no_update, more, *[[changed(part, card) for card in shown] for part in PARTS], state
 
 
 def _place(card: Card, dark: bool, full: bool) -> html.Article:
     label: Any = {"aria-label": f"Run {card.name}"}
     parts = [
-        html.Div(body(card, dark), id={"card": card.name, "part": "body"}, className="card-body"),
-        html.Div(actions(card, full), id={"card": card.name, "part": "actions"}, className="card-actions"),
+        html.Div(
+            draw(card, part, dark, full),
+            id={"card": card.name, "part": part},
+            className="card-actions" if part == "actions" else "card-part",
+        )
+        for part in PARTS
     ]
     return html.Article(parts, className="card", **label)
 

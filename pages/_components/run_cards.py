@@ -21,6 +21,7 @@ from .theme import color_of
 
 # What a thumbnail shows: one Spec for every run, bounded in cost whatever the data. The Surface page opens with it.
 THUMBNAIL: dict[str, Any] = {"resolution": 31, "samples": 500, "flow": 0}
+PARTS = ("head", "pictures", "actions")
 STATES = {"training": "training", "diverged": "diverged", "stopped": "stopped"}
 STILL: Any = {"staticPlot": True, "displayModeBar": False, "showSendToCloud": False, "displaylogo": False}
 HOVERED: Any = {**STILL, "staticPlot": False}
@@ -48,21 +49,17 @@ class Card:
         """Whether there is a checkpoint to look at."""
         return self.record is not None and bool(self.record.checkpoints)
 
-    def signatures(self, dark: bool, full: bool) -> tuple[list[Any], list[Any]]:
-        """What decides how its body and its buttons look: each is sent again only when this changes."""
+    def signatures(self, dark: bool, full: bool) -> dict[str, list[Any]]:
+        """What decides how each part looks: it is sent again only when this changes."""
         record = self.record
-        grown = None if record is None else [record.state, len(record.checkpoints), record.created]
-        body = [
-            grown,
-            self.problem,
-            jobs.shape(self.job),
-            jobs.shape(self.thumbnail),
-            (self.thumbnail or {}).get("version"),
-            self.drawn,
-            self.place,
-            dark,
-        ]
-        return body, [self.usable, self.growing, self.place is not None, full, record is None and not self.problem]
+        state = None if record is None else [record.state, record.created]
+        grown = None if record is None else len(record.checkpoints)
+        version = (self.thumbnail or {}).get("version")
+        return {
+            "head": [state, self.problem, jobs.shape(self.job), jobs.shape(self.thumbnail), self.place],
+            "pictures": [state, grown, self.problem, version, jobs.shape(self.thumbnail), self.job is None, self.drawn, dark],
+            "actions": [self.usable, self.growing, self.place is not None, full, record is None and not self.problem],
+        }
 
 
 def thumbnail(name: str) -> Request:
@@ -105,25 +102,33 @@ def _card(
     return Card(name, record, problem, job, None if drawn else active.get(key), key, drawn, place)
 
 
-def body(card: Card, dark: bool) -> list[Any]:
-    """What a card shows."""
-    parts: list[Any] = [_head(card)]
+def draw(card: Card, part: str, dark: bool, full: bool) -> list[Any]:
+    """One part of a card: head, pictures or actions. `full`: no further checkpoint can be selected."""
+    if part == "head":
+        return _head(card)
+    return _pictures(card, dark) if part == "pictures" else _actions(card, full)
+
+
+def _head(card: Card) -> list[Any]:
+    parts: list[Any] = [_title(card)]
     if card.problem:
         parts.append(html.P(card.problem, className="card-problem"))
     if card.job is not None:
         parts.append(jobs.status(card.job, title="Training" if card.job["kind"] == "train" else "Import", at="card"))
     elif card.record is not None and card.record.message:
         parts.append(html.P(card.record.message, className="card-problem"))
-    if card.record is not None and card.record.checkpoints:
-        parts += [html.Div([_curve(card, dark), _picture(card, dark)], className="card-pictures"), _facts(card.record)]
-        if card.thumbnail is not None and card.thumbnail["state"] != "done":
-            parts.append(jobs.status(card.thumbnail, title="Surface", at="card"))
-    elif not card.problem:
-        parts.append(html.Div(dmc.Skeleton(height=150, animate=card.job is not None), className="card-pictures"))
+    if card.thumbnail is not None and card.thumbnail["state"] != "done":
+        parts.append(jobs.status(card.thumbnail, title="Surface", at="card"))
     return parts
 
 
-def _head(card: Card) -> html.Div:
+def _pictures(card: Card, dark: bool) -> list[Any]:
+    if card.record is not None and card.record.checkpoints:
+        return [html.Div([_curve(card, dark), _picture(card, dark)], className="card-grid"), _facts(card.record)]
+    return [] if card.problem else [dmc.Skeleton(height=150, animate=card.job is not None)]
+
+
+def _title(card: Card) -> html.Div:
     record = card.record
     words = "" if record is None else f"{record.task} · {record.parameters:,} parameters"
     badge = None
@@ -138,7 +143,7 @@ def _head(card: Card) -> html.Div:
             badge,
             html.Span(words, className="card-task"),
         ],
-        className="card-head",
+        className="card-title",
     )
 
 
@@ -207,8 +212,7 @@ def _facts(record: RunRecord) -> html.Dl:
     return html.Dl([html.Div([html.Dt(label), html.Dd(value)]) for label, value in facts], className="card-facts")
 
 
-def actions(card: Card, full: bool) -> list[Any]:
-    """The buttons of a card. `full`: no further checkpoint can be selected."""
+def _actions(card: Card, full: bool) -> list[Any]:
     chosen = card.place is not None
     select = dmc.Button(
         "Selected" if chosen else "Select",

@@ -38,7 +38,7 @@ def surface(page: Page, name: str) -> Locator:
 
 
 def curves(page: Page, name: str) -> Locator:
-    return card(page, name).locator(".card-pictures > figure:first-child .scatterlayer .trace")
+    return card(page, name).locator(".card-grid > figure:first-child .scatterlayer .trace")
 
 
 def test_the_first_start_trains_the_demo_and_draws_its_surface(
