@@ -104,8 +104,8 @@ def _direction(parameter: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(parameter.shape, generator=generator)
     if parameter.dim() < 2:
         return torch.zeros_like(noise)
-    dims = tuple(range(1, parameter.dim()))
-    return noise * parameter.detach().norm(dim=dims, keepdim=True) / (noise.norm(dim=dims, keepdim=True) + 1e-10)
+    kept, drawn = (t.detach().flatten(1).norm(dim=1) for t in (parameter, noise))
+    return noise * (kept / (drawn + 1e-10)).view(-1, *[1] * (noise.dim() - 1))
 
 
 PEERS: dict[str, Callable[[Bench], np.ndarray]] = {

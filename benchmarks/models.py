@@ -69,7 +69,7 @@ def blobs(count: int, shape: tuple[int, ...], distance: float) -> tuple[Tensor, 
 
 
 class LanguageModel(nn.Module):
-    """Decoder-only transformer: embedding and learned positions, pre-norm blocks, scores `(N, tokens, T)` as the loss has them."""
+    """Decoder-only transformer: embedding and learned positions, pre-norm blocks, scores `(N, tokens, T)`."""
 
     def __init__(self, tokens: int = 64, length: int = 32, width: int = 64, heads: int = 4, layers: int = 2):
         super().__init__()
