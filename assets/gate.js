@@ -43,7 +43,8 @@
 
     // The words and bars of the jobs on the screen, without building their rows anew.
     api.follow = function (pulse, words, bars) {
-        const part = (name) => (id) => (pulse.jobs[id.key] ? pulse.jobs[id.key][name] : ns.no_update);
+        // A row that went away since this was asked for has no id any more.
+        const part = (name) => (id) => (id && pulse.jobs[id.key] ? pulse.jobs[id.key][name] : ns.no_update);
         return [words.map(part("words")), bars.map(part("progress"))];
     };
 
