@@ -56,22 +56,24 @@
         });
     }
 
-    // After new figures: link the graphs that are new, and turn them as the others are turned.
+    // After new figures: link the graphs that are new, and turn them as the others are turned. Drawing may take a while.
     api.linkCameras = function (figures, name) {
         const box = document.getElementById(name);
-        let tries = 0;
+        const wanted = figures.filter((figure) => figure && (figure.data || []).some((trace) => trace.type === "surface")).length;
+        const round = (box.dataset.round = String(Number(box.dataset.round || 0) + 1));
         const look = () => {
-            const wanted = figures.filter((figure) => figure && (figure.data || []).some((trace) => trace.type === "surface")).length;
-            const found = box && box.isConnected ? plots(box) : [];
+            if (!box.isConnected || box.dataset.round !== round) {
+                return; // the page was left, or newer figures came
+            }
+            const found = plots(box);
+            const camera = box.dataset.camera && JSON.parse(box.dataset.camera);
             for (const graph of found) {
                 attach(graph, box);
-                const camera = box.dataset.camera && JSON.parse(box.dataset.camera);
                 if (camera && !same(cameraOf(graph), camera)) {
                     window.Plotly.relayout(graph, { "scene.camera": camera });
                 }
             }
-            tries += 1;
-            if (found.length < wanted && tries < 40 && box && box.isConnected) {
+            if (found.length < wanted) {
                 setTimeout(look, 250);
             }
         };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from collections.abc import Callable
@@ -24,6 +25,9 @@ expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Page]
 SMALL = "resolution=9&flow=0"
 LONG = "resolution=401&flow=0"
+SEEN_FROM = (
+    "graphs => graphs.map(graph => { const e = graph._fullLayout.scene._scene.getCamera().eye; return [e.x, e.y, e.z]; })"
+)
 EYES = "graphs => graphs.map(graph => JSON.stringify(graph._fullLayout.scene.camera.eye))"
 
 
@@ -42,6 +46,13 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE / 1000
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.1)
+
+
+def turned_together(page: Page, before: list[str]) -> bool:
+    """Whether all pictures are seen from one place, which is another than before; what is on the screen, mid-drag too."""
+    eyes = np.array(graphs(page).evaluate_all(SEEN_FROM))
+    start = json.loads(before[0])
+    return bool(np.ptp(eyes, axis=0).max() < 1e-6 and np.abs(eyes[0] - [start["x"], start["y"], start["z"]]).max() > 0.05)
 
 
 def surface_jobs(server: Server) -> list[str]:
@@ -136,19 +147,20 @@ def test_four_checkpoints_share_their_camera(trained: Path, start_server: Callab
     assert len(set(colors)) == 4
     before = graphs(page).evaluate_all(EYES)
     assert len(set(before)) == 1
-    box = page.locator("#surface-graphs .gl-container").first.bounding_box()
+    box = page.locator("#surface-graphs .gl-container canvas").first.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
     for step in range(1, 6):
         page.mouse.move(x + 12 * step, y + 3 * step)
+    wait_until(lambda: turned_together(page, before))  # while it is dragged
     page.mouse.up()
     # (Not wait_for_function: it evaluates texts, which the page forbids.)
-    wait_until(lambda: len(turned := set(graphs(page).evaluate_all(EYES))) == 1 and turned != set(before))
+    wait_until(lambda: len(now := set(graphs(page).evaluate_all(EYES))) == 1 and now != set(before))
     # The camera stays when the picture changes.
     turned = graphs(page).evaluate_all(EYES)
-    page.get_by_text("Log", exact=True).click()
+    page.get_by_role("switch", name="Log").check()
     expect(page).to_have_url(re.compile("v.log=true"))
     page.wait_for_timeout(1500)
     assert graphs(page).evaluate_all(EYES) == turned
