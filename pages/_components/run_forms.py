@@ -65,8 +65,6 @@ def parts() -> list[Any]:
         launcher("home-import"),
         watcher("home-train"),  # a job that fails at once is over before the next look at what runs
         watcher("home-import"),
-        dcc.Store("train-request"),
-        dcc.Store("import-request"),
         dcc.Store("import-file"),
         dcc.Store("import-key"),
         dcc.Store("import-ended"),
@@ -133,11 +131,11 @@ def _control(spec: type[Spec], name: str, form: str, *value: Any) -> Any:
     return forms.control(spec, name, form, *value, label=LABELS.get(name), words=WORDS.get(name))
 
 
-def _values(spec: type[Spec], task: str, controls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _values(spec: type[Spec], task: str, groups: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Flat values of a form whose fields belong to `spec` or to the task; those that are default are left out."""
     owners = task_fields(task)
-    values = {}
-    for item in controls:
+    values: dict[str, Any] = {"run": ""}
+    for item in (item for group in groups for item in group):
         name = item["id"]["field"]
         owner = spec if name in spec.model_fields else owners.get(name)
         if owner is None or is_local(owner, name):
@@ -208,7 +206,6 @@ def _open_training(clicks: int | None, task: str) -> Any:
 
 
 @callback(
-    Output("train-request", "data"),
     Output("train-validation", "children"),
     Output("train-go", "disabled"),
     Input(forms.field_id(TRAIN, ALL, "value"), "value"),  # type: ignore[arg-type]
@@ -217,33 +214,42 @@ def _open_training(clicks: int | None, task: str) -> Any:
     prevent_initial_call=True,
 )
 def _check_training(_shown: Any, _checked: Any, task: str) -> Any:
-    controls = [item for group in ctx.inputs_list[:2] for item in group]
-    if not controls:
-        raise PreventUpdate
-    request = Request("train", None, {"run": "", **_values(TrainingSpec, task, controls)})
     try:
-        request.spec(remote=True)
-        name = str(request.values["run"])
-        if stores.runs().exists(name):
-            raise InputError(f"field 'run': there is a run '{name}' already; choose another name")
+        _training(task, ctx.inputs_list[:2])
     except InputError as error:
-        return None, str(error), True
-    return request.to_json(), "", False
+        return str(error), True
+    return "", False
 
 
 @callback(
     launch_output("home-train"),
     watch_output("home-train"),
     Output("train-drawer", "opened", allow_duplicate=True),
+    Output("train-validation", "children", allow_duplicate=True),
     Input("train-go", "n_clicks"),
-    State("train-request", "data"),
+    State(forms.field_id(TRAIN, ALL, "value"), "value"),  # type: ignore[arg-type]
+    State(forms.field_id(TRAIN, ALL, "checked"), "checked"),  # type: ignore[arg-type]
+    State("train-task", "value"),
     prevent_initial_call=True,
 )
-def _train(clicks: int | None, text: str | None) -> Any:
-    if not clicks or not text:
+def _train(clicks: int | None, _shown: Any, _checked: Any, task: str) -> Any:
+    if not clicks:
         raise PreventUpdate
-    request = Request.from_json(text, remote=True)
-    return launch([request, thumbnail(str(request.values["run"]))]), [request.key(stores.home())], False
+    try:
+        request = _training(task, ctx.states_list[:2])
+    except InputError as error:
+        return no_update, no_update, no_update, str(error)
+    return launch([request, thumbnail(str(request.values["run"]))]), [request.key(stores.home())], False, ""
+
+
+def _training(task: str, groups: Iterable[Sequence[Mapping[str, Any]]]) -> Request:
+    """The request that the form stands for. Raises InputError."""
+    request = Request("train", None, _values(TrainingSpec, task, groups))
+    request.spec(remote=True)
+    name = str(request.values["run"])
+    if stores.runs().exists(name):
+        raise InputError(f"field 'run': there is a run '{name}' already; choose another name")
+    return request
 
 
 # -- bringing in weights -------------------------------------------------------------------------------------------
@@ -330,7 +336,6 @@ def _arrived(file: Mapping[str, Any] | None, task: str) -> Any:
 
 
 @callback(
-    Output("import-request", "data"),
     Output("import-validation", "children"),
     Output("import-go", "disabled"),
     Input(forms.field_id(IMPORT, ALL, "value"), "value"),  # type: ignore[arg-type]
@@ -340,34 +345,43 @@ def _arrived(file: Mapping[str, Any] | None, task: str) -> Any:
     prevent_initial_call=True,
 )
 def _check_import(_shown: Any, _checked: Any, file: Mapping[str, Any] | None, task: str) -> Any:
-    controls = [item for group in ctx.inputs_list[:2] for item in group]
-    if not controls:
-        raise PreventUpdate
     if not file or "error" in file:
-        return None, "", True
-    values = {"run": "", **_values(ImportSpec, task, controls), "upload": file["upload"]}
-    request = Request("import", None, values)
+        return "", True
     try:
-        request.spec(remote=True)
+        _importing(task, ctx.inputs_list[:2], file)
     except InputError as error:
-        return None, str(error), True
-    return request.to_json(), "", False
+        return str(error), True
+    return "", False
 
 
 @callback(
     launch_output("home-import"),
     watch_output("home-import"),
     Output("import-key", "data"),
+    Output("import-validation", "children", allow_duplicate=True),
     Input("import-go", "n_clicks"),
-    State("import-request", "data"),
+    State(forms.field_id(IMPORT, ALL, "value"), "value"),  # type: ignore[arg-type]
+    State(forms.field_id(IMPORT, ALL, "checked"), "checked"),  # type: ignore[arg-type]
+    State("import-file", "data"),
+    State("import-task", "value"),
     prevent_initial_call=True,
 )
-def _import(clicks: int | None, text: str | None) -> Any:
-    if not clicks or not text:
+def _import(clicks: int | None, _shown: Any, _checked: Any, file: Mapping[str, Any] | None, task: str) -> Any:
+    if not clicks or not file or "error" in file:
         raise PreventUpdate
-    request = Request.from_json(text, remote=True)
+    try:
+        request = _importing(task, ctx.states_list[:2], file)
+    except InputError as error:
+        return no_update, no_update, no_update, str(error)
     key = request.key(stores.home())
-    return launch([request, thumbnail(str(request.values["run"]))]), [key], {"key": key, "id": uuid.uuid4().hex}
+    return launch([request, thumbnail(str(request.values["run"]))]), [key], {"key": key, "id": uuid.uuid4().hex}, ""
+
+
+def _importing(task: str, groups: Iterable[Sequence[Mapping[str, Any]]], file: Mapping[str, Any]) -> Request:
+    """The request that the form stands for. Raises InputError."""
+    request = Request("import", None, {**_values(ImportSpec, task, groups), "upload": file["upload"]})
+    request.spec(remote=True)
+    return request
 
 
 @callback(

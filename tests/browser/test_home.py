@@ -155,8 +155,10 @@ def test_weights_are_brought_in(shared: Server, open_page: Callable[..., Page], 
     status = drawer.get_by_role("status").filter(has_text="failed")
     expect(status).to_contain_text("the uploaded file does not fit the network: ")  # it has 8 hidden neurons, not 64
     drawer.get_by_label("Widths").fill("8")
+    drawer.get_by_label("Step of training").fill("-1")
+    expect(drawer.locator("#import-validation")).to_contain_text("field 'step'")
     drawer.get_by_label("Step of training").fill("60")
-    expect(drawer.locator("#import-go")).to_be_enabled()
+    expect(drawer.locator("#import-validation")).to_be_empty()
     drawer.locator("#import-go").click()
     expect(drawer).to_be_hidden()
     expect(card(page, "my-net")).to_contain_text("brought in")
