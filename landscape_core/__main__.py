@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from .specs import (
     ANALYSES,
     TASKS,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from .jobs.store import JobView
 
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
-OUT_FILES = (".npz", ".json", ".html", ".png", ".csv", ".vtk")
 COUNTED = {"forwards": "forward passes", "gradients": "gradients", "products": "Hessian-vector products"}
 CANCELLED = 130  # what a shell reports for a program ended by Ctrl-C
 
@@ -76,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_set(compute, "--set", "a field of the analysis")
     compute.add_argument("--task", metavar="TASK", help="the task of weights that are given as a file")
     _add_set(compute, "--task-set", "an argument of that task")
-    compute.add_argument("--out", metavar="FILE", help=f"write the result to a file: {' '.join(OUT_FILES)}")
+    compute.add_argument("--out", metavar="FILE", help="write the result to a file: .npz .json .html .png .csv .vtk")
 
     bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_FILES)}) as a run")
     bring.add_argument("file", metavar="FILE")
@@ -241,12 +238,13 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _compute(given: argparse.Namespace) -> None:
+    from .figures import files
     from .jobs.compute import Checkpoint, compute
 
     item = analysis(given.analysis)
     settings = _settings(given.set)
     item.spec.parse(settings)
-    out = _out_file(given.out)
+    out = None if given.out is None else files.checked(given.out)
     home = _home(given)
     sources = [_source(text, given, home) for text in given.sources]
     results = []
@@ -258,14 +256,14 @@ def _compute(given: argparse.Namespace) -> None:
         except RuntimeError as error:
             raise _Failed(error) from None
     if _wants_json(given):
-        texts = [_plain(result) for result in results]
+        texts = [files.plain(result) for result in results]
         print(json.dumps(texts[0] if len(texts) == 1 else texts))
     for result in results:
         if not _wants_json(given):
             print("\n".join(_summary(result)))
         if out:
             file = out if len(results) == 1 else out.with_stem(f"{out.stem}-{result.spec['source']}")
-            _write(result, file)
+            files.write(result, file)
             if not _wants_json(given):
                 print(f"written to {file}")
 
@@ -311,46 +309,6 @@ def _summary(result: Result) -> Iterator[str]:
     counts = ", ".join(f"{count:,} {COUNTED[name]}" for name, count in facts.get("counts", {}).items() if count)
     fresh = "from the cache; computed" if facts.get("cached") else "computed"
     yield f"{fresh} in {facts['wall_seconds']:.2f} s on {facts['device']}, {facts['dtype']}: {counts}"
-
-
-def _plain(result: Result) -> dict[str, Any]:
-    """The result as JSON values: what is not finite is null."""
-    arrays = {name: _plain_array(value) for name, value in result.arrays.items()}
-    return {**arrays, "spec": dict(result.spec), "provenance": dict(result.provenance)}
-
-
-def _plain_array(value: Any) -> Any:
-    if value.dtype.kind != "f":
-        return value.tolist()
-    values = value.astype(object)
-    values[~np.isfinite(value)] = None
-    return values.tolist()
-
-
-def _out_file(text: str | None) -> Path | None:
-    if text is None:
-        return None
-    file = Path(text)
-    if file.suffix not in OUT_FILES:
-        raise InputError(f"--out {text}: unknown ending; write one of {', '.join(OUT_FILES)}")
-    if not file.absolute().parent.is_dir():
-        raise InputError(f"--out {text}: there is no directory {file.parent}")
-    return file
-
-
-def _write(result: Result, file: Path) -> None:
-    from .checkpoints.home import write_atomically
-    from .figures import export
-
-    data = {
-        ".npz": result.to_bytes,
-        ".json": lambda: json.dumps(_plain(result)),
-        ".csv": lambda: export.to_csv(result),
-        ".vtk": lambda: export.to_vtk(result),
-        ".html": lambda: export.to_html(export.figure(result)),
-        ".png": lambda: export.figure(result).to_image("png", width=1200, height=900, scale=2),
-    }[file.suffix]()
-    write_atomically(file.absolute(), data if isinstance(data, bytes) else data.encode())
 
 
 def _import(given: argparse.Namespace) -> None:
