@@ -5,6 +5,8 @@
     const api = (ns.landscape = ns.landscape || {});
     const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
+    const IDLE = 10000; // ms without a movement after which a drag counts as over
+
     const plots = (box) =>
         Array.from(box.querySelectorAll(".cell:not([hidden]) .js-plotly-plot")).filter(
             (graph) => graph._fullLayout && graph._fullLayout.scene
@@ -21,32 +23,43 @@
             return;
         }
         graph.dataset.linked = "1";
-        let waiting = null;
-        graph.on("plotly_relayouting", (event) => {
-            const camera = moved(event);
-            if (!camera) {
+        // The event carries the camera of the frame before: while it is dragged, the others follow what is on the screen.
+        let dragged = 0;
+        let shown = null;
+        const follow = () => {
+            if (!dragged || Date.now() - dragged > IDLE) {
+                dragged = 0;
                 return;
             }
-            if (waiting === null) {
-                requestAnimationFrame(() => {
-                    const latest = waiting;
-                    waiting = null;
-                    for (const other of plots(box)) {
-                        const scene = other._fullLayout.scene._scene;
-                        if (other !== graph && scene && scene.setViewport) {
-                            const layout = other._fullLayout.scene;
-                            scene.setViewport({ camera: latest, aspectmode: layout.aspectmode, aspectratio: layout.aspectratio });
-                        }
+            const source = graph._fullLayout && graph._fullLayout.scene && graph._fullLayout.scene._scene;
+            const camera = source && source.getCamera && source.getCamera();
+            if (camera && !same(camera, shown)) {
+                shown = camera;
+                for (const other of plots(box)) {
+                    const layout = other._fullLayout.scene;
+                    if (other !== graph && layout._scene && layout._scene.setViewport) {
+                        layout._scene.setViewport({ camera, aspectmode: layout.aspectmode, aspectratio: layout.aspectratio });
                     }
-                });
+                }
             }
-            waiting = camera;
+            requestAnimationFrame(follow);
+        };
+        graph.on("plotly_relayouting", (event) => {
+            if (!moved(event)) {
+                return;
+            }
+            const begins = !dragged;
+            dragged = Date.now();
+            if (begins) {
+                requestAnimationFrame(follow);
+            }
         });
         graph.on("plotly_relayout", (event) => {
             const camera = moved(event);
             if (!camera) {
                 return;
             }
+            dragged = 0;
             box.dataset.camera = JSON.stringify(camera);
             for (const other of plots(box)) {
                 if (other !== graph && !same(cameraOf(other), camera)) {
@@ -55,6 +68,12 @@
             }
         });
     }
+
+    // The camera of a page's pictures, once somebody has turned them: new pictures are drawn as seen from there.
+    api.camera = function (name) {
+        const box = document.getElementById(name + "-graphs");
+        return box && box.dataset.camera ? JSON.parse(box.dataset.camera) : null;
+    };
 
     // After new figures: link the graphs that are new, and turn them as the others are turned. Drawing may take a while.
     api.linkCameras = function (figures, name) {

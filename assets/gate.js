@@ -70,7 +70,7 @@
         gate.visit = want.visit; // the page was opened anew: nobody will answer for the one before
         gate.pending = null;
         wants += 1;
-        return { ...want, id: wants };
+        return { ...want, id: wants, camera: api.camera(name) };
     };
 
     api.drawn = function (answer, about) {

@@ -206,6 +206,7 @@ def _pictures(page: AnalysisPage) -> None:
             present=bool(want["present"]),
             running=want["running"],
             opened=want["opened"],
+            camera=want["camera"],
         )
         figures = [*found.figures, *[no_update] * (MAX_SELECTED - len(found.figures))]
         return (

@@ -97,8 +97,12 @@ def pictures(
     present: bool,
     running: Collection[str] = (),
     opened: str = "9",
+    camera: Mapping[str, Any] | None = None,
 ) -> Pictures:
-    """Draw what is known. `running` are keys of active jobs; results made after the page was `opened` (UTC, ISO) are new."""
+    """Draw what is known. `running` are keys of active jobs; results made after the page was `opened` (UTC, ISO) are new.
+
+    `camera` is where 3-D pictures are seen from; without it, each is seen as it was drawn.
+    """
     if state["error"]:
         return Pictures(message=[_message("Nothing can be drawn yet", state["error"])])
     if not state["items"]:
@@ -129,7 +133,7 @@ def pictures(
         )
     for figure in figures:
         figure.update_layout(uirevision=json.dumps(state["fields"], sort_keys=True))
-        figure.update_scenes(uirevision="camera")  # the camera outlives every new picture
+        figure.update_scenes(uirevision="camera", **({"camera": camera} if camera else {}))
     if present:
         figures = [enlarged(figure) for figure in figures]
     spec = page.spec.parse(Request.from_json(entries[0][1]["request"]).values)
