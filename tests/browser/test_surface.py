@@ -1,0 +1,402 @@
+"""The Surface page in a real browser: computing, partial pictures, cancel, reload, two tabs, links, views, downloads."""
+
+import csv
+import io
+import json
+import re
+import shlex
+import shutil
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from landscape_core.checkpoints.runs import RunStore
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.runner import run_all
+from landscape_core.jobs.store import JobStore, JobView
+from landscape_core.specs import Result
+
+from .conftest import PATIENCE, Server
+
+expect.set_options(timeout=PATIENCE)
+SLOW = "resolution=401&dtype=float64"  # takes longer than any test waits for
+
+
+@pytest.fixture(scope="module")
+def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests; they keep apart by asking different questions."""
+    home = tmp_path_factory.mktemp("surface") / "home"
+    shutil.copytree(trained, home)
+    server = Server(home)
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+def cached(server: Server, *sources: str, **values: Any) -> list[str]:
+    """Have surfaces computed beforehand; their keys."""
+    requests = [Request("surface", source, values) for source in sources]
+    run_all(requests, server.home)
+    return [request.key(server.home) for request in requests]
+
+
+def plots(page: Page) -> Locator:
+    return page.locator("#surface-graphs .cell:not([hidden]) .js-plotly-plot")
+
+
+def caption(page: Page) -> Locator:
+    """The line under the title of the first picture: it says whether the picture is exact."""
+    return plots(page).first.locator(".g-gtitle")
+
+
+def run_button(page: Page) -> Locator:
+    return page.locator("#surface-run")
+
+
+def status(page: Page) -> Locator:
+    return page.locator("#surface-status .job").first
+
+
+def press_run(page: Page) -> None:
+    expect(page.locator("#surface-cost")).to_contain_text("points")
+    expect(run_button(page)).to_be_enabled()
+    run_button(page).click()
+
+
+def job_of(server: Server, **values: Any) -> JobView:
+    """The one job with these values."""
+    found = [view for view in JobStore(server.home).views() if view.kind == "surface" and values.items() <= view.values.items()]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def workers(server: Server) -> set[int]:
+    """The processes of jobs: children of the server's fork server."""
+    found = set()
+    for process in psutil.Process(server.process.pid).children(recursive=True):
+        try:
+            parent = process.parent()
+            if parent and "forkserver" in " ".join(parent.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE / 1000) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def cancel_all(server: Server) -> None:
+    store = JobStore(server.home)
+    for view in store.active():
+        store.cancel(view.key)
+    wait_for(lambda: not store.active())
+
+
+def test_compute_fills_in_and_finishes(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&seed=1&resolution=101&v.kind=heatmap")
+    expect(page.locator("#surface-empty")).to_contain_text("Press Compute")
+    started = time.perf_counter()
+    press_run(page)
+    expect(caption(page)).to_contain_text("Approximate")
+    print(f"first partial picture after {time.perf_counter() - started:.2f} s")
+    expect(status(page)).to_contain_text("of ")
+    expect(caption(page)).not_to_contain_text("Approximate")
+    expect(page.locator("#surface-reading")).to_contain_text("Gradient in the picture")
+    expect(page.locator("#surface-provenance")).to_contain_text("just now")
+    expect(run_button(page)).to_have_text("Computed")
+    expect(page.locator("#jobs-count")).to_have_text("Idle")
+    view = job_of(server, seed=1)
+    assert (view.state, view.attempts) == ("done", 1)
+    result = ResultCache(server.home).get(view.key)
+    assert result is not None
+    assert result["loss"].shape == (101, 101)
+
+
+def test_cancel_leaves_no_process_and_resume_goes_on(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&seed=2&{SLOW}&v.kind=heatmap")
+    expect(page.locator("#surface-cost")).to_contain_text("about")
+    wait_for(lambda: not workers(server))  # the measurement is over
+    press_run(page)
+    expect(caption(page)).to_contain_text("Approximate")
+    assert workers(server)
+    status(page).get_by_role("button", name="Cancel").click()
+    expect(status(page)).to_contain_text("cancelled at")
+    wait_for(lambda: not workers(server))
+    expect(plots(page)).to_have_count(1)  # what is known stays on the screen
+    reached = job_of(server, seed=2).done
+    assert reached > 0
+    expect(run_button(page)).to_have_text("Resume")
+    run_button(page).click()
+    wait_for(lambda: job_of(server, seed=2).state == "running" and job_of(server, seed=2).done >= reached)
+    assert job_of(server, seed=2).attempts == 2
+    cancel_all(server)
+
+
+def test_a_reload_in_mid_job_finds_the_same_job(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&seed=3&{SLOW}&v.kind=heatmap")
+    press_run(page)
+    expect(caption(page)).to_contain_text("Approximate")
+    page.reload()
+    expect(status(page).get_by_role("button", name="Cancel")).to_be_visible()
+    expect(caption(page)).to_contain_text("Approximate")
+    expect(run_button(page)).to_be_disabled()
+    assert job_of(server, seed=3).attempts == 1
+    status(page).get_by_role("button", name="Cancel").click()
+    expect(status(page)).to_contain_text("cancelled at")
+
+
+def test_two_tabs_one_computation(server: Server, open_page: Callable[..., Page]) -> None:
+    pages = [open_page(f"{server.address}/surface?on=second@last&seed=4&resolution=81&v.kind=heatmap") for _ in range(2)]
+    for page in pages:
+        expect(run_button(page)).to_be_enabled()
+    for page in pages:
+        run_button(page).click()
+    for page in pages:
+        expect(page.locator("#surface-provenance")).to_contain_text("just now")
+        expect(caption(page)).not_to_contain_text("Approximate")
+    assert job_of(server, seed=4).attempts == 1
+
+
+def test_a_deep_link_shows_what_it_says_without_a_launch(server: Server, open_page: Callable[..., Page]) -> None:
+    cached(server, "first@60", dimensions=1, repeats=5, resolution=21, split="test")
+    before = {view.key for view in JobStore(server.home).views() if view.kind == "surface"}
+    query = "on=first@60&dimensions=1&repeats=5&resolution=21&split=test&v.kind=line&v.log=1"
+    page = open_page(f"{server.address}/surface?{query}")
+    expect(plots(page).locator(".scatterlayer .trace").first).to_be_visible()
+    expect(plots(page)).to_contain_text("5 random directions")
+    expect(plots(page)).to_contain_text("loss (log)")
+    expect(page.locator("#surface-reading")).to_contain_text("test samples")
+    expect(page.get_by_role("textbox", name="Resolution")).to_have_value("21")
+    expect(run_button(page)).to_have_text("Computed")
+    # Another view of it is another address, and the back button is the way back.
+    page.get_by_role("link", name="Home").click()
+    expect(page.locator("#surface-graphs")).to_have_count(0)
+    page.go_back()
+    expect(plots(page)).to_contain_text("5 random directions")
+    assert "v.log=" in page.url
+    assert {view.key for view in JobStore(server.home).views() if view.kind == "surface"} == before
+
+
+def test_a_cached_heat_map_shows_without_a_launch(server: Server, open_page: Callable[..., Page]) -> None:
+    cached(server, "first@last", seed=6)
+    page = open_page(f"{server.address}/surface?on=first@last&v.kind=heatmap&resolution=5")
+    expect(page.locator("#surface-empty")).to_contain_text("Not computed yet")
+    jobs = len(JobStore(server.home).views())
+    page.goto(f"{server.address}/surface?on=first@last&v.kind=heatmap&seed=6")
+    started = time.perf_counter()
+    expect(plots(page).locator(".heatmaplayer image")).to_be_visible()
+    print(f"cached heat map {time.perf_counter() - started:.2f} s after the page's document")
+    expect(page.locator("#surface-provenance")).to_contain_text("from the cache")
+    assert len(JobStore(server.home).views()) == jobs
+
+
+def test_kinds_quantities_and_scales_switch_at_once(server: Server, open_page: Callable[..., Page]) -> None:
+    cached(server, "first@last", directions="pca", resolution=15, test=True)
+    page = open_page(f"{server.address}/surface?on=first@last&directions=pca&resolution=15&test=true&v.kind=heatmap")
+    expect(plots(page).locator(".heatmaplayer image").first).to_be_visible()
+    page.get_by_text("Contour", exact=True).click()
+    expect(plots(page).locator(".contourlayer .contourfill").first).to_be_visible()
+    assert "v.kind=contour" in page.url
+    page.get_by_text("Line", exact=True).click()
+    expect(plots(page)).to_contain_text("along β")
+    page.get_by_text("Heat map", exact=True).click()
+    page.get_by_role("textbox", name="Quantity").click()
+    page.get_by_role("option", name="Accuracy (test)").click()
+    expect(plots(page).locator(".infolayer")).to_contain_text("accuracy")
+    expect(plots(page).locator(".infolayer")).to_contain_text("360 samples")
+    page.get_by_role("switch", name="Arrows").click()
+    expect(caption(page)).to_contain_text("downhill in the plane")
+    page.get_by_text("3-D", exact=True).click()
+    expect(plots(page).locator(".gl-container canvas").first).to_be_visible()
+    colours = Image.open(io.BytesIO(plots(page).screenshot())).convert("RGB").getcolors(10**6)
+    assert colours is not None
+    assert len(colours) > 500
+
+
+def test_light_and_dark_pictures_follow_the_theme(server: Server, open_page: Callable[..., Page]) -> None:
+    cached(server, "first@last", resolution=11)
+    page = open_page(f"{server.address}/surface?on=first@last&resolution=11", color_scheme="light")
+    ground = plots(page).locator(".main-svg").first
+    expect(ground).to_have_css("background-color", "rgb(255, 255, 255)")
+    page.get_by_role("button", name="Light or dark").click()
+    expect(ground).to_have_css("background-color", "rgb(36, 36, 36)")
+    assert page.evaluate("document.querySelector('#surface-graphs .js-plotly-plot').layout.scene.bgcolor") == "#242424"
+    page.reload()
+    expect(ground).to_have_css("background-color", "rgb(36, 36, 36)")
+
+
+CAMERAS = """() => Array.from(document.querySelectorAll('#surface-graphs .cell:not([hidden]) .js-plotly-plot'))
+    .map((graph) => graph._fullLayout.scene && JSON.stringify(graph._fullLayout.scene.camera.eye))"""
+
+
+def test_four_pictures_share_scale_and_camera(server: Server, open_page: Callable[..., Page]) -> None:
+    sources = ["first@0", "first@60", "second@0", "second@60"]
+    cached(server, *sources, resolution=11)
+    page = open_page(f"{server.address}/surface?on={','.join(sources)}&resolution=11")
+    expect(plots(page)).to_have_count(4)
+    expect(plots(page).locator(".gl-container canvas").first).to_be_visible()
+    wait_for(lambda: all(page.evaluate(CAMERAS)))
+    ranges = page.evaluate(
+        "Array.from(document.querySelectorAll('#surface-graphs .js-plotly-plot')).map((g) => [g.data[0].cmin, g.data[0].cmax])"
+    )
+    assert ranges == [ranges[0]] * 4
+    before = page.evaluate(CAMERAS)
+    assert len(set(before)) == 1
+    box = plots(page).first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 90, y + 20, steps=5)
+    page.mouse.up()
+    wait_for(lambda: (now := page.evaluate(CAMERAS)) and len(set(now)) == 1 and now[0] != before[0])
+    # A camera stays where it is when the pictures are drawn anew.
+    turned = page.evaluate(CAMERAS)
+    page.get_by_role("switch", name="Log").click()
+    expect(page).to_have_url(re.compile(r"v\.log="))
+    wait_for(lambda: page.evaluate("document.querySelector('#surface-graphs .js-plotly-plot').layout.title.text") is not None)
+    page.wait_for_timeout(1500)
+    assert page.evaluate(CAMERAS) == turned
+
+
+def test_a_difference_is_of_two(server: Server, open_page: Callable[..., Page]) -> None:
+    cached(server, "first@60", "second@60", resolution=11)
+    page = open_page(f"{server.address}/surface?on=first@60&resolution=11&v.kind=heatmap")
+    switch = page.get_by_role("switch", name="Difference")
+    expect(plots(page)).to_have_count(1)
+    expect(switch).to_be_hidden()
+    page.goto(f"{server.address}/surface?on=first@60,second@60&resolution=11&v.kind=heatmap")
+    expect(plots(page)).to_have_count(2)
+    switch.click()
+    expect(plots(page)).to_have_count(1)
+    expect(plots(page)).to_contain_text("second @ 60 minus first @ 60")
+    expect(caption(page)).to_contain_text("Blue: second @ 60 is lower")
+
+
+def test_a_point_is_read_and_centred(server: Server, open_page: Callable[..., Page]) -> None:
+    key = cached(server, "first@last", resolution=11, seed=7)[0]
+    page = open_page(f"{server.address}/surface?on=first@last&resolution=11&seed=7&v.kind=heatmap")
+    map_ = plots(page).locator(".nsewdrag")
+    expect(map_).to_be_visible()
+    box = map_.bounding_box()
+    assert box is not None
+    # Cells are 1/11 of the map; the middle of the eighth from the left, the third from above: α = 0.4, β = 0.6.
+    x, y = box["x"] + box["width"] * 7.5 / 11, box["y"] + box["height"] * 2.5 / 11
+    page.mouse.move(x, y)
+    page.mouse.click(x, y)
+    point = page.locator("#surface-point")
+    expect(point).to_contain_text("At α 0.4, β 0.6")
+    result = ResultCache(server.home).get(key)
+    assert result is not None
+    expect(point).to_contain_text(f"loss {result['loss'][7, 8]:.4g}")
+    expect(point).to_contain_text(f"accuracy {100 * result['accuracy'][7, 8]:.4g} %")
+    page.get_by_role("button", name="Shift the extent").click()
+    expect(page.get_by_role("textbox", name="Extent")).to_have_value("[[-0.6,1.4],[-0.4,1.6]]")
+    expect(page).to_have_url(re.compile(re.escape("extent=[[-0.6,1.4],[-0.4,1.6]]")))
+    expect(run_button(page)).to_be_enabled()
+    expect(point).to_be_empty()
+
+
+def test_every_download_opens(server: Server, open_page: Callable[..., Page], tmp_path: Path) -> None:
+    key = cached(server, "first@last", resolution=9, seed=8)[0]
+    result = ResultCache(server.home).get(key)
+    assert result is not None
+    page = open_page(f"{server.address}/surface?on=first@last&resolution=9&seed=8&v.kind=contour")
+    expect(plots(page).locator(".contourlayer .contourfill").first).to_be_visible()
+
+    def download(name: str) -> Path:
+        with page.expect_download() as started:
+            page.get_by_label(name, exact=True).click()
+        file = tmp_path / started.value.suggested_filename
+        started.value.save_as(file)
+        return file
+
+    label = "first @ 60"
+    npz = Result.from_bytes(download(f"Download {label} as NPZ").read_bytes())
+    assert (npz["loss"] == result["loss"]).all()
+    assert npz.spec["seed"] == 8
+    assert npz.provenance["fingerprint"] == result.provenance["fingerprint"]
+    rows = list(csv.DictReader(download(f"Download {label} as CSV").read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == result["loss"].reshape(-1).tolist()
+    vtk = download(f"Download {label} as VTK").read_text().splitlines()
+    assert vtk[3:5] == ["DATASET STRUCTURED_GRID", "DIMENSIONS 9 9 1"]
+    picture = Image.open(download("Download the picture as PNG"))
+    picture.load()
+    assert picture.width > 800
+    svg = ElementTree.parse(download("Download the picture as SVG")).getroot()
+    assert svg.tag.endswith("svg")
+    alone = open_page(download(f"Download {label} as HTML").as_uri())
+    expect(alone.locator(".contourlayer .contourfill").first).to_be_visible()
+    assert alone.evaluate("performance.getEntriesByType('resource').length") == 0
+
+
+def test_what_is_copied_computes_the_same(
+    server: Server, open_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = cached(server, "first@60", resolution=[9, 7], directions="difference", through=["second@60"])[0]
+    address = (
+        f'{server.address}/surface?on=first@60&resolution=[9,7]&directions=difference&through=["second@60"]&v.kind=heatmap'
+    )
+    page = open_page(address, permissions=["clipboard-read", "clipboard-write"])
+    expect(plots(page).locator(".heatmaplayer image").first).to_be_visible()
+
+    def copied(what: str) -> str:
+        page.get_by_role("button", name=f"Copy {what}").click()
+        expect(page.locator("#surface-copied")).to_have_text(f"{what.capitalize()} copied")
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
+    monkeypatch.setenv("LANDSCAPE_HOME", str(server.home))
+    known = ResultCache(server.home).get(key)
+    assert known is not None
+    python = copied("Python")
+    scope: dict[str, Any] = {}
+    exec("\n".join(line for line in python.splitlines() if ".show()" not in line), scope)
+    assert (scope["result"]["loss"] == known["loss"]).all()
+    words = shlex.split(copied("command"))
+    assert words[:3] == ["python", "-m", "landscape_core"]
+    from landscape_core.__main__ import main
+
+    capsys.readouterr()
+    assert main([*words[3:], "--json"]) in (0, None)
+    assert json.loads(capsys.readouterr().out)["loss"] == known["loss"].tolist()
+    again = open_page(copied("link"))
+    expect(plots(again).locator(".heatmaplayer image").first).to_be_visible()
+
+
+def test_what_cannot_be_asked_is_named_under_the_form(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&resolution=1000000")
+    expect(page.locator("#surface-validation")).to_contain_text("resolution must be between 3 and 501")
+    expect(run_button(page)).to_be_disabled()
+    page.get_by_role("textbox", name="Resolution").fill("21")
+    expect(page.locator("#surface-validation")).to_be_empty()
+    expect(run_button(page)).to_be_enabled()
+    page.goto(f"{server.address}/surface?on=first@last,absent@3&nonsense=1&v.kind=pie")
+    expect(page.locator("#surface-problems")).to_contain_text("unknown field 'nonsense'")
+    expect(page.locator("#surface-empty")).to_contain_text("there is no run 'absent'")
+
+
+def test_weights_that_cannot_be_read_fail_in_one_line(trained_server: Server, open_page: Callable[..., Page]) -> None:
+    runs = RunStore(trained_server.home)
+    record, checkpoint = runs.resolve("second@0")
+    file = runs.folder(record.name) / checkpoint.file
+    file.write_bytes(file.read_bytes()[:200])
+    page = open_page(f"{trained_server.address}/surface?on=second@0&resolution=9")
+    expect(run_button(page)).to_be_enabled()
+    run_button(page).click()
+    expect(status(page)).to_contain_text("failed: ")
+    expect(status(page)).to_contain_text(file.name)
+    expect(status(page).get_by_role("button", name="Run again")).to_be_visible()
+    assert "Traceback" not in page.content()
