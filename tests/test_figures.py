@@ -42,6 +42,14 @@ def test_orientation_rows_of_the_picture_are_betas():
     assert np.asarray(heat.customdata)[6, 1, 1] == pytest.approx(result["accuracy"][1, 6], rel=1e-6)
 
 
+def test_hover_data_of_a_surface_is_by_x_and_y():
+    result = synthetic.plane(5, 7)
+    surface = surface_figure(result, kind="3d").data[0]
+    assert np.asarray(surface.z).shape == (7, 5)
+    np.testing.assert_allclose(np.asarray(surface.customdata)[..., 0], result["loss"], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(surface.customdata)[..., 1], result["accuracy"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("quantity", ["loss", "accuracy", "error", "loss_test", "accuracy_test", "error_test"])
 @pytest.mark.parametrize("log", [False, True])

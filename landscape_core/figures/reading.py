@@ -121,7 +121,7 @@ def _gradient(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
     words = (
         f"Most of the downhill direction lies in this {what}."
         if share >= HELD
-        else f"{number(100 * (1 - share), 4)} % of the squared gradient point out of this {what}: most of descent is elsewhere."
+        else f"{number(100 * (1 - share), 4)} % of the squared gradient points out of this {what}: descent is mostly elsewhere."
     )
     if baseline is not None:
         ratio = share / baseline if baseline > 0 else math.inf
