@@ -39,15 +39,19 @@ def test_orientation_rows_of_the_picture_are_betas():
     assert np.asarray(heat.z)[6, 1] == pytest.approx(result["loss"][1, 6], rel=1e-6)
     assert heat.x[1] == result["alphas"][1]
     assert heat.y[6] == result["betas"][6]
-    assert np.asarray(heat.customdata)[6, 1, 1] == pytest.approx(result["accuracy"][1, 6], rel=1e-6)
+    assert np.asarray(heat.customdata)[6, 1, 0] == pytest.approx(result["accuracy"][1, 6], rel=1e-6)
 
 
 def test_hover_data_of_a_surface_is_by_x_and_y():
     result = synthetic.plane(5, 7)
-    surface = surface_figure(result, kind="3d").data[0]
+    surface = surface_figure(result, kind="3d", log=True).data[0]
     assert np.asarray(surface.z).shape == (7, 5)
     np.testing.assert_allclose(np.asarray(surface.customdata)[..., 0], result["loss"], rtol=1e-6)
     np.testing.assert_allclose(np.asarray(surface.customdata)[..., 1], result["accuracy"], rtol=1e-6)
+    plain = surface_figure(result, kind="3d").data[0]
+    assert "%{z:" in plain.hovertemplate
+    np.testing.assert_allclose(np.asarray(plain.customdata)[..., 0], result["accuracy"], rtol=1e-6)
+    assert surface_figure(synthetic.partial(), kind="3d").data[0].customdata is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +84,7 @@ def test_lines_have_mean_band_and_every_line(log):
 
 
 def test_figures_are_small():
-    assert len(surface_figure(synthetic.plane(51, 51, path=False), kind="3d").to_json()) < 60_000
+    assert len(surface_figure(synthetic.plane(51, 51, path=False), kind="3d").to_json()) < 45_000
     heat = surface_figure(synthetic.plane(41, 41, path=False), kind="heatmap")
     assert np.asarray(heat.data[0].z).dtype == np.float32
     assert "colorway" not in heat.to_json()  # plotly's template is not in it

@@ -42,7 +42,7 @@ def flat_traces(
         "zmax": high,
         "colorscale": color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
         "colorbar": color_bar(data, part, scale, compact),
-        **hover(data, part),
+        **hover(data, part, scale),
     }
     traces: list[Any] = []
     if kind == "contour":
@@ -100,7 +100,7 @@ def solid_traces(
             contours={"z": lines},
             lighting={"ambient": 0.72, "diffuse": 0.55, "specular": 0.08, "roughness": 0.85, "fresnel": 0.05},
             lightposition={"x": 200, "y": -400, "z": 1000},
-            **hover(data, part, solid=True),
+            **hover(data, part, scale, solid=True),
         )
     ]
     lift = 0.01 * (top - bottom)  # lines on the surface itself would be half buried in it
@@ -139,20 +139,27 @@ def color_bar(data: Mapping[str, Any], part: Slice, scale: Scale, compact: bool)
     }
 
 
-def hover(data: Mapping[str, Any], part: Slice, solid: bool = False) -> dict[str, Any]:
+def hover(data: Mapping[str, Any], part: Slice, scale: Scale, solid: bool = False) -> dict[str, Any]:
     """Hover texts: coordinates, the drawn quantity, and its companion (accuracy beside loss, loss beside the others).
 
+    The quantity is `z` where that holds it plainly; a picture that is still filling in has no companion: both to send less.
     Plotly looks custom data up by (row, column) in maps but by (x, y) on a 3-D surface.
     """
     base, test = base_quantity(part.quantity), "_test" if part.quantity.endswith("_test") else ""
     other = ("accuracy" if base == "loss" else "loss") + test
-    columns, lines = [part.values], ["α %{x:.3g}, β %{y:.3g}", f"<b>{part.label} %{{customdata[0]:{_format(base)}}}</b>"]
-    if has(data, other):
-        companion = np.asarray(data[other], dtype=np.float64)
-        columns.append(companion)
-        lines.append(f"{base_quantity(other)} %{{customdata[1]:{_format(base_quantity(other))}}}")
-    custom = np.stack([_f32(column) if solid else _f32(column).T for column in columns], axis=-1)
-    return {"customdata": custom, "hovertemplate": "<br>".join(lines) + "<extra></extra>"}
+    columns, lines = [], ["α %{x:.3g}, β %{y:.3g}"]
+    if scale.log or scale.clipped:
+        columns.append(part.values)
+        lines.append(f"<b>{part.label} %{{customdata[0]:{_format(base)}}}</b>")
+    else:
+        lines.append(f"<b>{part.label} %{{z:{_format(base)}}}</b>")
+    if has(data, other) and not part.partial:
+        lines.append(f"{base_quantity(other)} %{{customdata[{len(columns)}]:{_format(base_quantity(other))}}}")
+        columns.append(np.asarray(data[other], dtype=np.float64))
+    words: dict[str, Any] = {"hovertemplate": "<br>".join(lines) + "<extra></extra>"}
+    if columns:
+        words["customdata"] = np.stack([_f32(column) if solid else _f32(column).T for column in columns], axis=-1)
+    return words
 
 
 def flat_axes(data: Mapping[str, Any], part: Slice, colors: Theme, kind: str) -> dict[str, Any]:
