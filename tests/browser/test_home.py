@@ -1,5 +1,6 @@
 """Home in a real browser: the first start, training, bringing in weights, selecting, deleting, and every state drawn."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_a_run_is_selected_and_opened_in_surface(shared: Server, open_page: Call
     page = open_page(shared.address)
     page.get_by_role("button", name="Add first to the selection").click()
     expect(page.locator("#chips")).to_contain_text("first @ 60")
-    assert "on=first@last" in page.url
+    expect(page).to_have_url(re.compile("on=first@last"))
     page.get_by_role("button", name="Remove first from the selection").click()
     expect(page.locator("#chips")).not_to_contain_text("first")
     card(page, "second").get_by_role("button", name="Draw it").click()
@@ -74,7 +75,7 @@ def test_a_run_is_selected_and_opened_in_surface(shared: Server, open_page: Call
     card(page, "second").get_by_role("link", name="Open in Surface").click()
     expect(page.locator("#surface-result")).to_be_visible()
     expect(page.locator("#chips")).to_contain_text("second @ 60")
-    assert "resolution=31" in page.url
+    expect(page).to_have_url(re.compile("resolution=31"))
     page.go_back()
     expect(card(page, "first")).to_be_visible()
 
