@@ -6,6 +6,7 @@ Importing this module starts nothing: processes that the background manager star
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import secrets
 import socket
@@ -206,6 +207,8 @@ def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
             # Importing torch takes seconds: it happens while the first page is being looked at.
             manager: Any = app._background_manager
             threading.Thread(target=manager.warm, name="warm", daemon=True).start()
+            gc.collect()
+            gc.freeze()  # what lives as long as the server need not be looked through at every request
             return app.server
 
     Server().run()

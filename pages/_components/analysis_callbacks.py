@@ -57,7 +57,7 @@ def _address(page: AnalysisPage) -> None:
     )
     clientside_callback(
         ClientsideFunction("landscape", "drawn"),
-        Output(page.id("want"), "data", allow_duplicate=True),
+        Output(page.id("drawn"), "modified_timestamp"),
         Input(page.id("drawn"), "data"),
         State(page.id("about"), "data"),
         prevent_initial_call=True,

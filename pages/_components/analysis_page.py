@@ -121,10 +121,6 @@ class AnalysisPage:
         """All view options, from the texts of the address."""
         return {view.name: view.read(texts.get(view.name)) for view in self.views}
 
-    def fields(self) -> list[str]:
-        """The fields in the form: every one that a browser may set; those in no group come last, in an advanced one."""
-        return [name for group in self.groups() for name in group.fields]
-
     def groups(self) -> list[ControlGroup]:
         """The declared groups, and one more with the fields that none of them names."""
         named = {name for group in self.controls for name in group.fields}

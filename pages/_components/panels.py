@@ -147,13 +147,18 @@ def provenance_line(label: str, color: str, result: Result, fresh: bool) -> html
         f"computed in {duration(float(made['wall_seconds']))}" if "wall_seconds" in made else "",
         f"on {made['device']}, {made.get('dtype', '')}" if made.get("device") else "",
         ", ".join(_counted(kind, count) for kind, count in counts.items() if count),
-        "just now" if fresh else f"from the cache ({made.get('created', 'earlier')})",
+        "just now" if fresh else f"from the cache, of {_day(str(made.get('created', '')))}",
         f"weights {str(made['fingerprint'])[:10]}" if made.get("fingerprint") else "",
     ]
     return html.Div(
         [html.Span(className="dot", style={"background": color}), html.Strong(label), *_dotted(parts)],
         className="provenance-row",
     )
+
+
+def _day(created: str) -> str:
+    """2026-11-22T23:31:42Z -> 2026-11-22 23:31 UTC."""
+    return f"{created[:10]} {created[11:16]} UTC" if len(created) >= 16 else "an earlier day"
 
 
 def _dotted(parts: Sequence[str]) -> list[Any]:

@@ -16,6 +16,7 @@ from landscape_core.specs import parse_text
 
 MAX_SELECTED = 4
 VIEW = "v."
+SAFE = "@,:[]"  # readable in an address and allowed there
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,6 @@ def write_query(
     pairs += [(VIEW + name, text_of(value)) for name, value in (view or {}).items()]
     pairs += [("present", "1")] if present else []
     return "?" + "&".join(f"{quote(name)}={quote(value, safe=SAFE)}" for name, value in pairs) if pairs else ""
-
-
-SAFE = '@,:[]"{}/ '.replace(" ", "")
 
 
 def text_of(value: Any) -> str:
