@@ -39,7 +39,7 @@ def main() -> None:
     if given.worker:
         serve(given.worker[0], int(given.worker[1]))
         return
-    print(f"torch {torch.__version__}, {processor()}, {os.cpu_count()} cores")
+    print(f"torch {torch.__version__}, {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     for name in given.cases.split(","):
         reference = Bench(CASES[name]).reference()
         for threads in given.threads.split(","):
