@@ -21,11 +21,11 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the program runs from its checkout
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the program runs from its checkout
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 
+ROOT = Path(__file__).parents[1]
 RUN = "bench"
 PATIENCE = 120_000  # milliseconds
 PICTURE = "#surface-graphs .cell:not([hidden]) .heatmaplayer image"
