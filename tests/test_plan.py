@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "lenet": ("mnist-lenet", {}, (1, 28, 28)),
     "lenet-8": ("digits-lenet", {}, (1, 8, 8)),
     "resnet": ("cifar10-resnet", {"depth": 8, "width": 4}, (3, 16, 16)),
+    "resnet-wide": ("cifar10-resnet", {"depth": 8, "width": 16}, (3, 8, 8)),
     "resnet-plain": ("cifar10-resnet", {"depth": 8, "width": 4, "skip": False, "norm": None}, (3, 16, 16)),
     "vit": ("digits-vit", {"dim": 16, "heads": 2, "layers": 1}, (1, 8, 8)),
 }
@@ -80,24 +81,65 @@ def test_every_cell_equals_a_plain_float64_evaluation(name, dtype, gate, batchno
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert (part._plans["train"] is not None) == (batchnorm == "stored")
+    assert part._plans["train"] is not None
     assert fast.counts["forwards"] >= len(grid())
 
 
-def test_the_tricks_are_used_where_they_apply():
-    programs = {}
-    for name in ("mlp", "lenet", "resnet", "vit"):
-        model, x, y = made(name)
-        _, part, _, _ = slices(model, F.cross_entropy, (x, y), torch.float32)
-        part.evaluate(grid())
-        programs[name] = part._plans["train"].program
-    assert programs["mlp"].joinable
-    assert programs["mlp"].first is not None
-    assert programs["lenet"].first.pool == 2
-    assert programs["resnet"].first is None
-    assert programs["resnet"].channels_last
-    assert "batch_norm" not in inspect.getsource(programs["resnet"].forward)
-    assert not programs["vit"].joinable
+def program(name, loss=F.cross_entropy, **changes):
+    model, x, y = made(name)
+    for attribute, value in changes.items():
+        setattr(model, attribute, value)
+    _, part, _, _ = slices(model, loss, (x, y), torch.float32)
+    part.evaluate(grid())
+    plan = part._plans["train"]
+    return plan, plan.program, inspect.getsource(plan.program.combine)
+
+
+def test_small_networks_of_linear_layers_are_evaluated_many_points_at_once():
+    for name in ("mlp", "mlp-tanh-wide", "mlp-deep-skip", "mlp-batchnorm"):
+        plan, found, _ = program(name)
+        assert found.is_chain
+        assert plan._joined
+        assert len(found.affine) == 1
+        assert plan._measures[0]._one_call
+    assert not program("mlp-layernorm")[1].is_chain
+
+
+def test_what_reads_the_data_is_computed_once_for_a_slice():
+    _, lenet, code = program("lenet")
+    assert len(lenet.affine) == 1
+    assert lenet.stored == 6 * 28 * 28 * 4
+    assert code.count("torch.conv2d(") == 1  # the second
+    assert "amax" in code
+    assert "max_pool2d" not in code
+    assert "relu_" in code
+
+
+def test_stored_batchnorm_is_folded_into_convolutions():
+    _, resnet, code = program("resnet")
+    assert not resnet.affine
+    assert "batch_norm" not in code
+    assert "scale_features" not in code
+    assert "add_" in code
+
+
+def test_wide_convolutions_have_channels_last():
+    assert program("resnet-wide")[1].channels_last
+    assert not program("lenet")[1].channels_last
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    found = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            model, x, y = made("lenet")
+            _, part, _, _ = slices(model, F.cross_entropy, [(x[:41], y[:41]), (x[41:], y[41:])], torch.float32)
+            found.append(part.evaluate(grid())["loss"])
+        finally:
+            torch.set_num_threads(before)
+    assert np.allclose(*found, rtol=1e-6, atol=0)
 
 
 class Branching(nn.Module):

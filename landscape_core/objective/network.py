@@ -71,7 +71,7 @@ class Network:
         """The model's outputs. A tuple or dict is spread over the arguments of `forward` where they fit, else passed whole."""
         try:
             with self.exactly():
-                return self._forward(inputs) if self._impure is False else self._careful(inputs)
+                return self.apply(inputs) if self._impure is False else self._careful(inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise InputError(
@@ -79,7 +79,13 @@ class Network:
                 ) from None
             raise
 
-    def _forward(self, inputs: Any) -> Any:
+    @property
+    def pure(self) -> bool:
+        """Whether the calls so far showed a function: nothing drawn, updated or written into."""
+        return self._impure is False
+
+    def apply(self, inputs: Any) -> Any:
+        """The model's outputs, as it computes them by itself."""
         if isinstance(inputs, dict) and self._fits((), inputs):
             return self.model(**inputs)
         if isinstance(inputs, (tuple, list)) and self._fits(tuple(inputs), {}):
@@ -99,7 +105,7 @@ class Network:
             with _ALONE, torch.random.fork_rng(devices=cuda):
                 _seed(cuda)
                 before = _random_state(cuda)
-                outputs = self._forward(own)
+                outputs = self.apply(own)
                 drawn = not torch.equal(before, _random_state(cuda))
             updated = any(getattr(module, name, None) is not value or value._version for module, name, value in copies)
         finally:

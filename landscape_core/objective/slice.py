@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .plan import Plan
+from .plans import Plan
+
+PLAN_FROM = 3  # points from which making a plan pays
+LARGEST = 1e12  # weights up to which every intermediate value stays far from overflow in float32
 
 if TYPE_CHECKING:
     from .objective import Objective, Split
@@ -33,17 +37,39 @@ class Slice:
     def evaluate(self, coordinates: np.ndarray, split: Split = "train") -> dict[str, np.ndarray]:
         """Loss, accuracy and error at coordinates `(n, k)`: arrays `(n,)` float64; accuracy only for a classification."""
         points = np.asarray(coordinates, dtype=float).reshape(-1, len(self.directions))
+        plan = self._plan(split, points)
+        if plan is None:
+            return self._plainly(points, split)
+        try:
+            values = plan.run(points)
+        except Exception:  # batches unlike those that the plan was checked on; the plain path says what is wrong, if anything
+            self._plans[split] = None
+            return self._plainly(points, split)
+        odd = ~np.isfinite(values["loss"]) | ~self._moderate(points)
+        if odd.any():  # where numbers end, how they end depends on the order of operations
+            for name, found in self._plainly(points[odd], split).items():
+                values[name][odd] = found
+        return values
 
+    def _plainly(self, points: np.ndarray, split: Split) -> dict[str, np.ndarray]:
         def fill(i: int, out: Tensor) -> None:
             torch.add(self.origin, self.directions[0], alpha=points[i, 0], out=out)
             for c, direction in zip(points[i, 1:], self.directions[1:], strict=True):
                 out.add_(direction, alpha=c)
 
-        plan = self._plan(split, points) if len(points) else None
-        return self.objective.sweep.run(fill, len(points), split) if plan is None else plan.run(points, split)
+        return self.objective.sweep.run(fill, len(points), split)
 
     def _plan(self, split: Split, points: np.ndarray) -> Plan | None:
         """The plan of this slice for a split, if the network has a program that gives what the plain path gives."""
-        if split not in self._plans:
-            self._plans[split] = self.objective.sweep.plan(split, torch.stack([self.origin, *self.directions]), points[-1])
-        return self._plans[split]
+        if split not in self._plans and len(points) >= PLAN_FROM:
+            self._plans[split] = self.objective.sweep.plan(split, torch.stack([self.origin, *self.directions]), points)
+        return self._plans.get(split)
+
+    def _moderate(self, points: np.ndarray) -> np.ndarray:
+        """Which points have only coordinates that no product can overflow with."""
+        reach = self._reach[0] + np.abs(points) @ self._reach[1:]
+        return reach < LARGEST
+
+    @cached_property
+    def _reach(self) -> np.ndarray:
+        return np.array([float(axis.abs().max()) for axis in (self.origin, *self.directions)])
