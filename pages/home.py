@@ -130,7 +130,7 @@ def _unfinished() -> list[str]:
 def _more(count: int, shown: int) -> Any:
     if shown < count:
         return dmc.Button(f"Show all {count} runs", id={"home": "all"}, variant="default", size="compact-sm")
-    return None
+    return []  # not None: see run_forms._imported
 
 
 def _empty() -> html.Div:
@@ -218,7 +218,7 @@ def _delete(_: Any, selection: Sequence[str] | None) -> Any:
             no_update,
         )
     rest = _without(chosen, name)
-    return None, uuid.uuid4().hex, rest if rest != chosen else no_update
+    return [], uuid.uuid4().hex, rest if rest != chosen else no_update
 
 
 def _without(chosen: Sequence[str], name: str) -> list[str]:

@@ -12,20 +12,12 @@ import urllib.request
 import diskcache
 import psutil
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from landscape_core.jobs import JobStore
 from landscape_core.jobs.managers import SafeDiskcacheManager, background_manager
 
 from .jobs_fakes import ended, evaluated, request, wait_for, write_run
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

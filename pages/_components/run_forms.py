@@ -395,9 +395,10 @@ def _importing(task: str, groups: Iterable[Sequence[Mapping[str, Any]]], file: M
 )
 def _imported(pulse: Mapping[str, Any], asked: Mapping[str, str] | None, ended: str | None) -> Any:
     """How the import goes, beside the form that it came from: what is wrong can be mended and sent again."""
+    # Dash forgets where components were only when something stands in their place: [] clears, None does not.
     if not asked or asked["id"] == ended:
-        return None, no_update, no_update
+        return [], no_update, no_update
     job = pulse["jobs"].get(asked["key"])
     if job is not None and job["state"] == "done":
-        return None, False, asked["id"]
+        return [], False, asked["id"]
     return status(job, title="Import", at="drawer"), no_update, no_update
