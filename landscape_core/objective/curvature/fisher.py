@@ -98,5 +98,10 @@ class EmpiricalFisher(GaussNewton):
             return False
         pairs = [*zip(alone.leaves, loss.leaves, strict=True), *zip(alone.slope, loss.slope, strict=True)]
         return all(
-            len(a) == 1 and float((a[0] - b[0]).abs().max()) <= 100 * EXACT[a.dtype] * float(b.abs().max()) for a, b in pairs
+            len(a) == 1 and _near(a.detach()[0], b.detach()) for a, b in pairs
         )
+
+
+def _near(row: Tensor, rows: Tensor) -> bool:
+    """Whether a row is the first of `rows`, within rounding."""
+    return float((row - rows[0]).abs().max()) <= 100 * EXACT[row.dtype] * float(rows.abs().max())
