@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from .models import CASES, trained
-
-from landscape_core.objective import Objective  # noqa: I001 - after models, which puts the checkout on the path
+from landscape_core.objective import Objective
 from landscape_core.objective.curvature import HessianOperator
+
+from .models import CASES, trained
 
 SAMPLES = {"resnet": 128}  # as PERFORMANCE's tables: graphs of a ResNet are large
 GOALS = {"mlp": 1.6, "resnet": 2.8, "transformer": 2.8}  # one product in own gradients
@@ -63,7 +63,9 @@ def run(name: str, rounds: int) -> None:
         del contenders["hessian, block 16"]
     times = measure(contenders, rounds)
     error = float((found.double() - exact).norm() / exact.norm())
-    print(f"{CASES[name].title}, {len(inputs)} samples: method {hessian.method}, first product {first:.2f} s, error {error:.1e}")
+    print(
+        f"{CASES[name].title}, {len(inputs)} samples: method {hessian.method}, first product {first:.2f} s, error {error:.1e}"
+    )
     for label, seconds in times.items():
         width = int(label.split()[-1]) if "block" in label else 1
         ratio = seconds / width / times["gradient"]

@@ -92,7 +92,7 @@ class _Watch(TorchFunctionMode):
 
     attention = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         self.attention |= name in ("scaled_dot_product_attention", "multi_head_attention_forward")
         return func(*args, **(kwargs or {}))

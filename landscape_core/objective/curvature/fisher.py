@@ -97,9 +97,7 @@ class EmpiricalFisher(GaussNewton):
         if len(alone.leaves) != len(loss.leaves):
             return False
         pairs = [*zip(alone.leaves, loss.leaves, strict=True), *zip(alone.slope, loss.slope, strict=True)]
-        return all(
-            len(a) == 1 and _near(a.detach()[0], b.detach()) for a, b in pairs
-        )
+        return all(len(a) == 1 and _near(a.detach()[0], b.detach()) for a, b in pairs)
 
 
 def _near(row: Tensor, rows: Tensor) -> bool:
