@@ -515,3 +515,37 @@ def test_two_inputs_and_regression_reach_every_operator():
         for make in (given.hessian, given.gauss_newton, given.fisher, given.empirical_fisher):
             matrix = make().dense()
             assert torch.equal(matrix, matrix.T)
+
+
+CHAINS = ["relu-mlp", "tanh-mlp", "tanh-mlp-mse", "tanh-mlp-sum", "relu-mlp-cubic", "gelu", "linear-softmax", "class-weights"]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_layers_take_their_own_rule_and_blocks(name):
+    referee = dense(name)
+    operator = objective(by_name[name]).hessian(referee.theta)
+    vectors = torch.randn(len(referee.theta), 37, generator=torch.Generator().manual_seed(2)).double()
+    assert close(operator @ vectors, referee.hessian @ vectors)
+    assert operator.method == "chain"
+    assert close(operator @ vectors, operator.objective.hessian(referee.theta, method="graph") @ vectors, 1e-12)
+
+
+def test_a_chain_with_tied_and_frozen_layers_and_what_is_no_chain():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+            self.b.weight = self.a.weight
+            self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+        def forward(self, x):
+            return self.c(torch.tanh(self.frozen(torch.sigmoid(self.b(F.gelu(self.a(x.flatten(1))))))))
+
+    given = objective(Case("tied", Tied, F.cross_entropy, sizes_of(2, 2)))
+    operator = given.hessian()
+    v = torch.randn(given.space.size, 3, generator=torch.Generator().manual_seed(0)).double()
+    assert close(operator @ v, HessianOperator(given, given.theta) @ v, 1e-12)
+    assert operator.method == "chain"
+    other = objective(by_name["cnn-batchnorm"])
+    with pytest.raises(InputError, match="no chain"):
+        other.hessian(method="chain") @ other.theta

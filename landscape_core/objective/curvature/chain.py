@@ -74,6 +74,8 @@ def _steps(traced: Traced) -> tuple[Step, ...]:
                 part if part is None else place if place is not None else traced.tensor(part).detach()
                 for part, place in zip(parts, places, strict=True)
             )
+            if weight is None:
+                raise Unplannable("no weight")
             found.append(Weights(weight, bias))
             value = node
         elif node.target in ELEMENTWISE and found and node.all_input_nodes == [value]:

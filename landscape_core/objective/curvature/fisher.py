@@ -81,7 +81,7 @@ class EmpiricalFisher(GaussNewton):
         slope, scale = loss.slope, 1 / objective.weight()
 
         def outer(change: Sequence[Tensor]) -> list[Tensor]:
-            inner = sum((s * c).flatten(1).sum(1) for s, c in zip(slope, change, strict=True))
+            inner = torch.stack([(s * c).flatten(1).sum(1) for s, c in zip(slope, change, strict=True)]).sum(0)
             return [scale * s * inner.view(-1, *[1] * (s.dim() - 1)) for s in slope]
 
         return outer

@@ -49,7 +49,8 @@ class Hessian(CurvatureOperator):
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         if self.method == "auto":
             self.method = self._choice()
-            self._store.builder.method = self.method
+            if isinstance(self._store.builder, Hessian):
+                self._store.builder.method = self.method
         elif self.method == "chain" and not self.facts().chain:
             raise InputError("the network is no chain of Linear layers and elementwise steps: use method='auto'")
         if self.method != "differences":
