@@ -67,13 +67,15 @@ class Lanczos:
         memory: int | None = None,
         max_products: int | None = None,
         multiples: bool = False,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         self.operator, self.p = operator, size_of(operator)
         self.top, self.bottom, self.tolerance, self.multiples = top, bottom, tolerance, multiples
         if top < 0 or bottom < 0 or not 1 <= top + bottom <= self.p:
             raise InputError(f"between 1 and p = {self.p} eigenpairs can be wanted (got {top} and {bottom})")
-        self.dtype, self.device = kind_of(operator, start)
+        self.dtype, self.device = kind_of(operator, dtype, device)
         self.limit = max_products if max_products is not None else max(20 * self.p, 1000)
         self.rows = self._rows(memory)
         self._generator = torch.Generator().manual_seed(seed)

@@ -20,11 +20,10 @@ class LinearOperator(Protocol):
     def __matmul__(self, vectors: Tensor) -> Tensor: ...
 
 
-def kind_of(operator: Any, like: Tensor | None = None) -> tuple[torch.dtype, torch.device]:
-    """The dtype and device of an operator's vectors: its own, else those of `like`, else float64 on the CPU."""
-    dtype = getattr(operator, "dtype", None) or (like.dtype if like is not None else torch.float64)
-    device = getattr(operator, "device", None) or (like.device if like is not None else torch.device("cpu"))
-    return dtype, torch.device(device)
+def kind_of(operator: Any, dtype: torch.dtype | None, device: torch.device | None) -> tuple[torch.dtype, torch.device]:
+    """The dtype and device of the vectors: as given, else the operator's own, else float64 on the CPU."""
+    own = getattr(operator, "dtype", None), getattr(operator, "device", None)
+    return dtype or own[0] or torch.float64, torch.device(device or own[1] or "cpu")
 
 
 def size_of(operator: Any) -> int:

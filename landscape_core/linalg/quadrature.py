@@ -34,12 +34,14 @@ class Quadrature:
         seed: int = 0,
         block: int = 1,
         memory: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         if probes < 1 or steps < 1 or block < 1:
             raise InputError(f"probes, steps and block are at least 1 (got {probes}, {steps}, {block})")
         self.operator, self.p = operator, size_of(operator)
-        self.dtype, self.device = kind_of(operator)
+        self.dtype, self.device = kind_of(operator, dtype, device)
         vector = self.p * torch.empty(0, dtype=self.dtype).element_size()
         room = max(2, (MEMORY if memory is None else memory) // vector)
         self.block = max(1, min(block, probes, room // 2))
@@ -109,10 +111,12 @@ def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: flo
     return mean, error, float((weights * inside).sum(1).mean())
 
 
-def integral(nodes: np.ndarray, weights: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """((1/p) tr f(H), standard error over probes) by sum_i w_i f(theta_i)."""
+def function_of(
+    nodes: np.ndarray, weights: np.ndarray, function: Callable[[np.ndarray], np.ndarray], p: int
+) -> tuple[float, float]:
+    """(tr f(H), standard error over probes) by p sum_i w_i f(theta_i): effective dimension, log-determinant, moments."""
     mean, error = _over_probes((weights * function(nodes)).sum(1))
-    return float(mean), float(error)
+    return p * float(mean), p * float(error)
 
 
 def share_below(nodes: np.ndarray, weights: np.ndarray, threshold: float) -> tuple[float, float]:

@@ -44,10 +44,12 @@ class Trace:
         seed: int = 0,
         block: int = 1,
         segments: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         self.operator, self.p = operator, size_of(operator)
-        self.dtype, self.device = kind_of(operator)
+        self.dtype, self.device = kind_of(operator, dtype, device)
         if method not in ("hutchinson", "hutch++", "xtrace"):
             raise InputError(f"method is hutchinson, hutch++ or xtrace (got {method!r})")
         if segments is not None and sum(segments) != self.p:
@@ -197,14 +199,18 @@ class Trace:
 def _leave_one_out(probes: Tensor, images: Tensor, basis: Tensor, mapped: Tensor) -> np.ndarray:
     """XTrace's estimates: for each probe w, tr(Q_w'HQ_w) + r'Hr with Q_w a basis of the other images, r = w - Q_w Q_w'w.
 
-    All in the small space: with images = Q R, s the unit vector along column w of inv(R)', Q_w Q_w' = Q (I - ss') Q'.
+    All in the small space: with images = Q R, s the unit vector along column w of inv(R)', Q_w Q_w' = Q (I - ss') Q'. Where
+    the images span less than there are probes, Q holds all that the operator does: tr(Q'HQ) is the trace.
     """
     q, y, omega, z = (t.double() for t in (basis, images, probes, mapped))
     r = q.T @ y
     small = q.T @ z
     small = (small + small.T) / 2
-    s = torch.linalg.pinv(r).T
-    s = s / s.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    sizes = torch.linalg.svdvals(r)
+    if sizes[-1] <= 8 * torch.finfo(basis.dtype).eps * sizes[0]:
+        return np.full(len(r), float(small.trace()))
+    s = torch.linalg.inv(r).T
+    s = s / s.norm(dim=0)
     w = q.T @ omega
     u = w - s * (s * w).sum(0)
     exact = small.trace() - (s * (small @ s)).sum(0)
