@@ -117,6 +117,8 @@ def run_context(
         weights=weights,
         paths=path,
         partial=partial or {},
+        training=record.training or {},
+        rates={item.step: float(item.metrics["lr"]) for item in record.checkpoints if item.metrics.get("lr") is not None},
         provenance={
             "fingerprint": checkpoint.fingerprint,
             "data": record.data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .analyses import AnalysisSpec, CalibrationSpec, SurfaceSpec
+from .analyses import AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, suggestion
 
 
@@ -30,6 +30,13 @@ ANALYSES: dict[str, Analysis] = {
             "What does the loss look like around and between these weights?",
             SurfaceSpec,
             "landscape_core.analyses.surface:run",
+        ),
+        Analysis(
+            "spectrum",
+            "Hessian spectrum",
+            "How curved is it, and is this a minimum or a saddle?",
+            SpectrumSpec,
+            "landscape_core.analyses.spectrum:run",
         ),
         Analysis(
             "calibration",
