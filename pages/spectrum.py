@@ -7,7 +7,7 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
-from dash import Input, Output, State, callback, html
+from dash import Input, Output, callback, html
 
 from landscape_core.figures.quantity import number
 from landscape_core.figures.spectrum import align, spectrum_figure

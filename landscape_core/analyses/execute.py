@@ -117,8 +117,8 @@ def run_context(
         weights=weights,
         paths=path,
         partial=partial or {},
-        training=record.training or {},
-        rates={item.step: float(item.metrics["lr"]) for item in record.checkpoints if item.metrics.get("lr") is not None},
+        training={**record.training, "train_samples": record.sizes.get("train", 0)} if record.training else {},
+        rates={item.step: rate for item in record.checkpoints if (rate := item.metrics.get("lr")) is not None},
         provenance={
             "fingerprint": checkpoint.fingerprint,
             "data": record.data,

@@ -103,8 +103,8 @@ def _band(part: Slice, scale: Scale, tint: str) -> list[Any]:
         gap = np.full((count, 1), np.nan)
         x = np.column_stack([np.tile(part.alphas, (count, 1)), gap]).reshape(-1)
         y = np.column_stack([scale.place(part.values), gap]).reshape(-1).astype(np.float32)
-        faint = {"color": faint(tint, 0.35), "width": 1}
-        traces.append(go.Scatter(x=x, y=y, mode="lines", line=faint, hoverinfo="skip", name=f"{count} random directions"))
+        thin = {"color": faint(tint, 0.35), "width": 1}
+        traces.append(go.Scatter(x=x, y=y, mode="lines", line=thin, hoverinfo="skip", name=f"{count} random directions"))
     name = part.label + (", mean" if count > 1 else "")
     line = {"color": tint, "width": 2.5}
     traces.append(

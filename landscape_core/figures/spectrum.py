@@ -60,7 +60,7 @@ def spectrum_figure(
     if kind == "eigenvalues":
         traces, axes = _ranked(part, colors, tints, dark)
     elif log:
-        traces, axes = _spread(part, colors, tints, dark, zero or part.zero)
+        traces, axes = _spread(part, colors, tints, zero or part.zero)
     else:
         traces, axes = _dense(part, colors, tints, dark)
     legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
@@ -218,7 +218,7 @@ def _area(grid: Array, counts: Array, error: Array | None, tint: str, *, exact: 
     return traces
 
 
-def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool, zero: float) -> tuple[list[Any], dict[str, Any]]:
+def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) -> tuple[list[Any], dict[str, Any]]:
     """Counts in bins of a signed-log axis: decades of |value| above `zero` on both sides of what counts as zero."""
     place = signed_log(zero)
     traces: list[Any] = []

@@ -43,7 +43,12 @@ def layers_figure(
         + ("Exact." if exact else "Bars: one standard error.")
     ]
     layout = base_layout(colors, title, color=color, caption=said, compact=compact)
-    bar = {"x": list(range(len(names))), "y": values, "marker": {"color": faint(tint, 0.75)}, "hovertext": words}
+    bar: dict[str, Any] = {
+        "x": list(range(len(names))),
+        "y": values,
+        "marker": {"color": faint(tint, 0.75)},
+        "hovertext": words,
+    }
     spread = {} if exact else {"error_y": {"array": errors, "thickness": 1.5, "color": colors.text}}
     x = cartesian_axis(colors, "") | {"tickvals": bar["x"], "ticktext": [_short(name) for name in names], "showgrid": False}
     if len(names) > 24:

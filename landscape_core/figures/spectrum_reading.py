@@ -1,4 +1,4 @@
-"""What a spectrum says about this checkpoint: the critical-point card, the sharpness, and how far each number may be trusted."""
+"""What a spectrum says about this checkpoint: the kind of point, the sharpness, and how far each number may be trusted."""
 
 from __future__ import annotations
 
@@ -196,10 +196,10 @@ def _outliers(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
         return
     clear = gap >= 1.5
     words = (
-        f"After the first {number(count)} the eigenvalues fall by a factor of {number(gap)}, more than anywhere else among those "
-        "resolved. A classifier with C classes often has C − 1 of them."
+        f"After the first {number(count)} the eigenvalues fall by a factor of {number(gap)}, more than anywhere else among "
+        "those resolved. A classifier with C classes often has C − 1 of them."
         if clear
-        else f"No clear gap among those resolved: the largest factor between neighbours is {number(gap)}. Raise k to look further."
+        else f"No clear gap among those resolved: the largest factor between neighbours is {number(gap)}. Raise k to see more."
     )
     formula = "the i with the largest λᵢ / λᵢ₊₁ among the resolved positive ones"
     value = number(count) if clear else "none stands out"
@@ -248,11 +248,11 @@ def _beside(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
         return
     here, there = _largest(data) or 0.0, float(np.asarray(data["beside_eigenvalues_top"])[0])
     trace, other = scalar(data, "trace"), scalar(data, "beside_trace")
-    errors = [scalar(data, name) or 0.0 for name in ("trace_standard_error", "beside_trace_standard_error")]
+    first, second = (scalar(data, name) or 0.0 for name in ("trace_standard_error", "beside_trace_standard_error"))
     words = f"Its largest eigenvalue is {number(there)}, beside {number(here)}. "
     verdict: Verdict = "ok"
     if trace is not None and other is not None:
-        spread = float(np.hypot(*errors))
+        spread = float(np.hypot(first, second))
         words += f"Its trace is {number(other, 4)}, beside {number(trace, 4)}"
         close = abs(trace - other) <= max(3 * spread, 1e-5 * max(abs(trace), abs(other)))
         if {spec.operator, spec.beside} == {"hessian", "ggn"}:
@@ -280,8 +280,8 @@ def _rescaled(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     if top is None or off is None:
         return
     words = (
-        f"The same function with the first layer times {number(spec.rescale or 1)} and the second divided by it (the loss differs "
-        f"by {number(off, 2)}): sharpness {number(_largest(data) or 0.0)} → {number(top)}"
+        f"The same function with the first layer times {number(spec.rescale or 1)} and the second divided by it (the loss "
+        f"differs by {number(off, 2)}): sharpness {number(_largest(data) or 0.0)} → {number(top)}"
     )
     if trace is not None:
         words += f", trace {number(scalar(data, 'trace') or 0.0)} → {number(trace)}"
@@ -323,12 +323,12 @@ def _density(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
     if width is None or mass is None:
         return
     exact = text(data, "method") == "dense"
-    words = f"Every eigenvalue is drawn as a bell of standard deviation {number(width, 2)}, so that a single one stands at height 1. "
+    words = f"Every eigenvalue is drawn as a bell of standard deviation {number(width, 2)}; a single one stands at height 1. "
     if not exact:
         probes, steps = np.asarray(data["nodes"]).shape if has(data, "nodes") else (0, 0)
         words += (
-            f"Estimated from {probes} random vectors with {steps} products each; the band is one standard error. What is closer "
-            "together than the kernel is not told apart, and around single eigenvalues trust the stems, not the curve. "
+            f"Estimated from {probes} random vectors with {steps} products each; the band is one standard error. What is "
+            "closer together than the kernel is not told apart, and around single eigenvalues trust the stems, not the curve. "
         )
     if mass < SOLID:
         words += f"{number(100 * (1 - mass), 2)} % of it lies outside the axis and is not put back by rescaling."
@@ -346,8 +346,8 @@ def _sample(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     words = ""
     if spec.samples is not None:
         words = (
-            "A part of the samples only. The extremes of a small sample are exaggerated, the negative one most: compare like with "
-            "like. "
+            "A part of the samples only. The extremes of a small sample are exaggerated, the negative one most: compare like "
+            "with like. "
         )
     decay = scalar(data, "weight_decay") or 0.0
     if spec.weight_decay:
@@ -370,10 +370,10 @@ def _notes(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
             yield Reading("Note", "", str(note)[:1].upper() + str(note)[1:], "", "", "note")
 
 
-def _limits(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
+def _limits(_data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
     words = (
-        "Curvature at one point, to second order: it says nothing about how far the valley goes, and it changes when weights are "
-        "rescaled without changing the function. Eigenvectors of close eigenvalues may turn freely; only their span means something."
+        "Curvature at one point, to second order: it says nothing about how far the valley goes, and it changes when weights "
+        "are rescaled without changing the function. Eigenvectors of close eigenvalues may turn freely: only their span counts."
     )
     yield Reading("What this picture does not show", "", words, "", "Dinh et al. 2017, arXiv:1703.04933", "note")
 
@@ -383,7 +383,8 @@ def _over_run(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     steps = np.asarray(data["steps"])
     top = values[:, 0]
     first = int(np.nanargmax(top))
-    words = f"Highest at step {steps[first]:,}; {number(float(top[0]))} at step {steps[0]:,} and {number(float(top[-1]))} at the end."
+    ends = f"{number(float(top[0]))} at step {steps[0]:,} and {number(float(top[-1]))} at the end"
+    words = f"Highest at step {steps[first]:,}; {ends}."
     yield Reading("Sharpness over training", f"up to {number(float(top[first]), 4)}", words, "λ₁ at every checkpoint shown")
     limit: Any = np.asarray(data.get("stability_limit_steps", []), float)
     rule, kind = text(data, "stability_rule"), text(data, "stability_kind")
@@ -408,7 +409,7 @@ def _over_run(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
         words = f"Most negative at step {steps[low]:,}; {number(float(bottom[-1]))} at the end."
         yield Reading("Smallest eigenvalue", f"down to {number(float(bottom[low]))}", words)
     residual = float(np.nanmax(np.asarray(data["residuals_top_steps"], float)))
-    words = f"{number(scalar(data, 'products') or 0)} matrix-vector products; each checkpoint starts from the eigenvectors before it."
+    words = f"{number(scalar(data, 'products') or 0)} matrix-vector products; each checkpoint starts from the one before."
     yield Reading(
         "Accuracy",
         f"residuals up to {number(residual, 2)}",

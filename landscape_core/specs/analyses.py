@@ -40,14 +40,14 @@ class AnalysisSpec(Spec):
         """Whether the analysis rests on how the run was trained: the optimiser then belongs to the key."""
         return False
 
-    def work(self, parameters: int = 0) -> dict[str, float]:
+    def work(self, _parameters: int = 0, /) -> dict[str, float]:
         """Expected passes over the sample, by kind: `forwards`, `gradients`, `products`. Basis of the cost estimate.
 
-        `parameters` is the size of the network, 0 where it is unknown.
+        Its argument is the number of parameters, 0 where it is unknown.
         """
         return {}
 
-    def vectors_held(self, parameters: int = 0) -> float:
+    def vectors_held(self, _parameters: int = 0, /) -> float:
         """How many vectors of the network's size are held at once, besides the weights, a gradient and two more."""
         return 0.0
 
@@ -55,7 +55,7 @@ class AnalysisSpec(Spec):
 class CalibrationSpec(AnalysisSpec):
     """Time one forward pass, one gradient and one Hessian-vector product: what every cost estimate rests on."""
 
-    def work(self, parameters: int = 0) -> dict[str, float]:
+    def work(self, _parameters: int = 0, /) -> dict[str, float]:
         return {"forwards": 4, "gradients": 2, "products": 1}
 
 
@@ -139,7 +139,7 @@ class SurfaceSpec(AnalysisSpec):
     def whole_run(self) -> bool:
         return self.directions == "pca" and self.trajectory is None
 
-    def work(self, parameters: int = 0) -> dict[str, float]:
+    def work(self, _parameters: int = 0, /) -> dict[str, float]:
         cells = float(np.prod(self.shape)) * self.repeats * (2 if self.test else 1)
         passes = 2.0 if self.batchnorm == "batch" else 1.0
         arrows = self.flow**2 if self.dimensions == 2 else 0
@@ -233,7 +233,7 @@ class SpectrumSpec(AnalysisSpec):
         """Lanczos vectors held at most, before a restart."""
         return 2 * (self.k + self.k_bottom) + 30
 
-    def work(self, parameters: int = 0) -> dict[str, float]:
+    def work(self, parameters: int = 0, /) -> dict[str, float]:
         limit = float(parameters or 10**9)
         if self.over == "run":
             each = parameters if self.exact(parameters) else min(limit, 2.5 * self.k + 10 * min(1, self.k_bottom) + 5)
@@ -249,5 +249,5 @@ class SpectrumSpec(AnalysisSpec):
             "products": copies * one + more + (75 if self.rescale and not self.exact(parameters) else 0) + 2,
         }
 
-    def vectors_held(self, parameters: int = 0) -> float:
+    def vectors_held(self, parameters: int = 0, /) -> float:
         return 4.0 * parameters if self.exact(parameters) else float(max(self.basis(), self.lanczos_steps))
