@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..specs import InputError
 from .accuracy import correct, scores
 from .batches import Batch, as_batches, tensors
-from .curvature import HessianOperator
+from .curvature import EmpiricalFisher, Facts, Fisher, GaussNewton, Hessian
 from .network import BatchNorm, Network, unwrapped
 from .slice import Slice
 from .space import ParameterSpace
@@ -79,6 +79,7 @@ class Objective:
             self._batches: dict[str, tuple[Batch, ...]] = {"train": as_batches(batches, device=self.device, dtype=self.dtype)}
             if test_batches is not None:
                 self._batches["test"] = as_batches(test_batches, device=self.device, dtype=self.dtype)
+        self.curvature_facts: Facts | None = None  # found at the first product
         self.sweep = Sweep(weakref.proxy(self))  # no cycle: an Objective and its data go when the last reference goes
 
     # -- the sample -------------------------------------------------------------------------------------------------
@@ -177,13 +178,20 @@ class Objective:
 
         Raises InputError if the outputs have no gradient at all.
         """
-        size = self.size(split) if self.reduction == "mean" else 1
         for batch in self.batches(split):
-            outputs = self.network(batch.inputs)
-            graphs = [t.requires_grad for t in tensors(outputs)]
-            if graphs and not any(graphs):
-                raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
-            yield self.term(outputs, batch) / size
+            yield self.weighted_term(self.network, batch, split)
+
+    def weighted_term(self, network: Network, batch: Batch, split: Split = "train") -> Tensor:
+        """What a batch adds to L, differentiable at the network's theta. Raises InputError if its outputs have no gradient."""
+        outputs = network(batch.inputs)
+        graphs = [t.requires_grad for t in tensors(outputs)]
+        if graphs and not any(graphs):
+            raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
+        return self.term(outputs, batch) * self.weight(split)
+
+    def weight(self, split: Split = "train") -> float:
+        """What the sum of terms is multiplied with: one over the samples for a mean."""
+        return 1 / self.size(split) if self.reduction == "mean" else 1.0
 
     def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The model's outputs on every sample of the split, concatenated."""
@@ -251,9 +259,37 @@ class Objective:
         self.counts["gradients"] += 1
         return total
 
-    def hessian(self, theta: Tensor | None = None) -> HessianOperator:
-        """The Hessian at theta as a linear operator `(p, p)`."""
-        return HessianOperator(self, (self.theta if theta is None else theta).detach().to(self.theta, copy=True))
+    def hessian(
+        self,
+        theta: Tensor | None = None,
+        *,
+        method: Literal["auto", "graph", "differences"] = "auto",
+        memory: int | None = None,
+    ) -> Hessian:
+        """The Hessian at theta as a linear operator `(p, p)`; `memory` bounds the bytes kept between products."""
+        return Hessian(self, self.theta if theta is None else theta, method=method, memory=memory)
+
+    def gauss_newton(self, theta: Tensor | None = None, *, memory: int | None = None) -> GaussNewton:
+        """The Gauss-Newton matrix at theta as a linear operator `(p, p)`: J' (d2 loss / d outputs2) J."""
+        return GaussNewton(self, self.theta if theta is None else theta, memory=memory)
+
+    def fisher(
+        self,
+        theta: Tensor | None = None,
+        *,
+        labels: Literal["exact", "sampled"] = "exact",
+        seed: int = 0,
+        memory: int | None = None,
+    ) -> Fisher:
+        """The Fisher information at theta as a linear operator `(p, p)`, over the model's own labels.
+
+        Its first product raises InputError for a loss that is neither cross-entropy nor squared error.
+        """
+        return Fisher(self, self.theta if theta is None else theta, labels=labels, seed=seed, memory=memory)
+
+    def empirical_fisher(self, theta: Tensor | None = None, *, memory: int | None = None) -> EmpiricalFisher:
+        """(1/N) sum_i g_i g_i' of the samples' gradients at theta as a linear operator `(p, p)`."""
+        return EmpiricalFisher(self, self.theta if theta is None else theta, memory=memory)
 
     def _set(self, theta: Tensor | None) -> None:
         self.network.set(self.theta if theta is None else theta)

@@ -1,0 +1,105 @@
+"""Whether second derivatives can be believed: symmetry, and differences of the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .reference import HessianOperator
+
+if TYPE_CHECKING:
+    from ..objective import Objective
+
+ROWS = 4  # samples that the check looks at: what a model's derivatives leave out shows on any
+STEPS = (1e-5, 1e-6, 1e-4, 1e-3, 1e-2)  # relative to |theta|
+AGREE = 1e-3  # relative deviation that differences explain
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found: whether autograd's Hessian is that of the gradient, and sentences by topic."""
+
+    sound: bool = True
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def facts(objective: Objective) -> Facts:
+    """A look at a few samples in float64, beside the given weights: right on a kink a difference would see its jump.
+
+    u'Hv = v'Hu for random u and v, and Hv = (g(theta + h v) - g(theta - h v)) / 2h for at least one of several steps h, so
+    that neither kinks crossed on the way (large h) nor rounding inside the model (small h) count as a failure. What cannot be
+    examined counts as sound: the products themselves will say what is wrong.
+    """
+    try:
+        small = _sample(objective)
+        with _Watch() as watch:
+            sound, reason = _examine(small)
+    except Exception:
+        return Facts()
+    notes = {}
+    if watch.attention:
+        notes["attention"] = "attention runs on the math backend inside products: the fused kernels have no second derivative"
+    if not sound:
+        notes["differences"] = (
+            f"the model's second derivatives are not those of its gradient ({reason}): products are central differences "
+            "of gradients instead"
+        )
+    return Facts(sound, notes)
+
+
+def _sample(objective: Objective) -> Objective:
+    piece = next(objective.batches("train")[0].chunks(ROWS))
+    return type(objective)(
+        objective.network.model,
+        objective.loss_function,
+        [(piece.inputs, piece.targets)],
+        reduction=objective.reduction,
+        batchnorm=objective.batchnorm,
+        dtype=torch.float64,
+        device=objective.device,
+    )
+
+
+def _examine(small: Objective) -> tuple[bool, str]:
+    generator = torch.Generator().manual_seed(0)
+    noise, u, v = (torch.randn(len(small.theta), generator=generator).to(small.theta) for _ in range(3))
+    theta = small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise
+    u, v = u / u.norm(), v / v.norm()
+    operator = HessianOperator(small, theta)
+    hu, hv = operator @ u, operator @ v
+    gradient = small.gradient(theta)
+    if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all() and torch.isfinite(gradient).all()):
+        return True, ""
+    rounding = 1e-9 * (1 + float(gradient.norm()))
+    if abs(float(u @ hv - v @ hu)) > AGREE * float(hu.norm() + hv.norm()) / 2 + rounding:
+        return False, "u'Hv is not v'Hu"
+    for step in STEPS:
+        h = step * max(1.0, float(theta.norm()))
+        change = (small.gradient(theta + h * v) - small.gradient(theta - h * v)) / (2 * h)
+        if float((change - hv).norm()) <= AGREE * float(change.norm() + hv.norm()) / 2 + rounding / step * 1e-6:
+            return True, ""
+    return False, "they miss differences of the gradient at every step"
+
+
+class _Watch(TorchFunctionMode):
+    """Sees whether attention is called."""
+
+    attention = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        name = getattr(func, "__name__", "")
+        self.attention |= name in ("scaled_dot_product_attention", "multi_head_attention_forward")
+        return func(*args, **(kwargs or {}))
+
+
+def differences(objective: Objective, theta: Tensor, vector: Tensor) -> Tensor:
+    """(g(theta + h v) - g(theta - h v)) / 2h `(p,)` with h|v| = 1e-6 max(1, |theta|): the Objective should be float64."""
+    norm = float(vector.norm())
+    if norm == 0:
+        return torch.zeros_like(vector)
+    h = 1e-6 * max(1.0, float(theta.norm())) / norm
+    return (objective.gradient(theta + h * vector) - objective.gradient(theta - h * vector)) / (2 * h)
