@@ -26,10 +26,10 @@ def classify(gradient_norm: float, negative: float, zero: float, positive: float
 
 
 def gradient_measure(operator: Any, gradient: Tensor, steps: int) -> tuple[Tensor, Tensor, float]:
-    """How the gradient g spreads over the spectrum: nodes `(m,)` and weights `(m,)` with sum w f(node) = g'f(H)g / |g|^2, float64.
+    """How the gradient g spreads over the spectrum: nodes and weights `(m,)`, sum w f(node) = g'f(H)g / |g|^2.
 
-    Lanczos from g with full re-orthogonalisation (two passes), m <= steps; exact for polynomials of degree 2m - 1. The third
-    value is |Hg| / |g|. All zero for a zero gradient.
+    Lanczos from g with full re-orthogonalisation (two passes), m <= steps; exact for polynomials of degree 2m - 1.
+    Both in float64. The third value is |Hg| / |g|. All zero for a zero gradient.
     """
     norm = gradient.norm()
     if not bool(norm > 0):

@@ -9,7 +9,7 @@ import numpy as np
 from ..linalg import Lanczos
 from ..specs import SpectrumSpec
 from .context import Context
-from .spectrum import Arrays, Work, curvature, evenly
+from .spectrum_work import Arrays, Work, curvature, evenly, own_step, rate_of
 from .stability import stability
 
 
@@ -22,9 +22,8 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
     """
     path = context.path(None)
     objective = context.objective
-    own = context.source.rpartition("@")[2]
-    own_step = int(own) if own.isdigit() else path.steps[-1]
-    steps = evenly(path.steps, spec.checkpoints, own_step)
+    own = own_step(context)
+    steps = evenly(path.steps, spec.checkpoints, path.steps[-1] if own is None else own)
     work = Work(spec, context, objective, exact=False)
     k, low = min(spec.k, work.size), min(1, spec.k_bottom, work.size - min(spec.k, work.size))
     work.expected = {f"step_{step}": 2.5 * k + 10 * low + 5 for step in steps}
@@ -41,7 +40,9 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
     ):
         series = {name: np.array(values) for name, values in known.items()}
     whole = spec.split == "train" and spec.samples is None and spec.layers is None
-    limits = [stability(context.training, _rate(context, step), whole=whole, decay_included=bool(work.shift)) for step in steps]
+    limits = [
+        stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(work.shift)) for step in steps
+    ]
     work.put(
         steps=np.array(steps),
         lr_steps=np.array([item["lr"] for item in limits]),
@@ -71,7 +72,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         work.put(**series)
         yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
         work.notes += [note for note in operator.notes if note not in work.notes]
-    at = steps.index(own_step) if own_step in steps else count - 1
+    at = steps.index(own) if own in steps else count - 1
     work.put(
         eigenvalues_top=series["eigenvalues_top_steps"][at],
         residuals_top=series["residuals_top_steps"][at],
@@ -79,8 +80,3 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         notes=np.array(work.notes or [""]),
     )
     return work.arrays
-
-
-def _rate(context: Context, step: int) -> float | None:
-    found = context.rates.get(step)
-    return found if found is not None else context.training.get("lr")

@@ -161,7 +161,7 @@ def rescaled(objective: Objective, factor: float) -> tuple[Tensor, float]:
     hooks: list[Any] = []
     for name, module in network.model.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            hooks.append(module.register_forward_hook(lambda m, i, o, name=name: names.append(name)))
+            hooks.append(module.register_forward_hook(lambda *_, name=name: names.append(name)))
     try:
         with torch.no_grad():
             network(next(iter(objective.batches())).inputs)

@@ -63,7 +63,7 @@ def spectrum_figure(
         traces, axes = _spread(part, colors, tints, zero or part.zero)
     else:
         traces, axes = _dense(part, colors, tints, dark)
-    legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
+    legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "traceorder": "normal"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": f"{kind} {log}"}
     return go.Figure(data=traces, layout=layout)
 
@@ -149,17 +149,18 @@ def read_spectrum(data: Data) -> Spectrum | None:
 
 
 def stamp(data: Data, part: Spectrum) -> list[str]:
-    """One line that says how the numbers were made."""
-    said = [f"{part.parameters:,} eigenvalues" if part.parameters else ""]
-    said.append("exact matrix" if part.exact else "Lanczos; density estimated")
+    """Two lines that say how the numbers were made."""
+    made = [f"{part.parameters:,} eigenvalues" if part.parameters else ""]
+    made.append("exact matrix" if part.exact else "Lanczos, density estimated")
     if part.width and part.density is not None:
-        said.append(f"kernel width {number(part.width, 2)} (standard deviation)")
+        made.append(f"kernel σ {number(part.width, 2)}")
+    said = []
     size = scalar(data, "sample_size")
     spec = getattr(data, "spec", {})
     said.append(f"{size:,.0f} {spec.get('split', 'train')} samples" if size else "")
     decay = scalar(data, "weight_decay") or 0.0
     said.append(f"weight decay {number(decay)} included" if spec.get("weight_decay") else "without weight decay")
-    return [" · ".join(word for word in said if word)]
+    return [" · ".join(word for word in line if word) for line in (made, said)]
 
 
 # -- density ---------------------------------------------------------------------------------------------------------
@@ -181,9 +182,9 @@ def _dense(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) ->
             hover = f"{name}<br>%{{x:.4g}}: about %{{y:.3g}} eigenvalues within a kernel width<extra></extra>"
             lifted = np.where(other > FLOOR / 4, other, np.nan)
             traces.append(go.Scatter(x=part.grid, y=lifted, mode="lines", line=line, name=name, hovertemplate=hover))
-    traces += _stems(part, colors, tints, lambda values: values)
+    traces += _stems(part, colors, tints, _linear)
     if part.beside:
-        traces += _beside_marks(part, dark, lambda values: values)
+        traces += _beside_marks(part, dark, _linear)
     ends = np.concatenate([part.top, part.bottom, np.asarray(part.beside.get("eigenvalues_top", []), float), [0.0]])
     ends = ends[np.isfinite(ends)]
     pad = 0.04 * (float(np.ptp(ends)) or 1.0)
@@ -246,13 +247,13 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) 
     traces += _stems(part, colors, tints, place)
     low_end, high_end = (float(place(np.array([end]))[0]) for end in (min(ends), max(ends)))
     x = cartesian_axis(colors, "eigenvalue  (loss per unit length², signed logarithm)")
-    decades = range(math.floor(low_end), math.ceil(high_end) + 1)
-    stride = max(1, math.ceil(len(decades) / 11))
-    spots = [d for d in decades if d == 0 or (abs(d) - 1) % stride == 0]
-    x |= {"range": [low_end - 0.7, high_end + 0.5], "tickvals": [d - math.copysign(0.5, d) if d else 0 for d in spots]}
-    x |= {"ticktext": [_decade(d, zero) for d in spots], "showgrid": False}
+    x |= {"range": [low_end - 0.7, high_end + 0.5], "showgrid": False, "tickangle": 0} | _powers(low_end, high_end, zero)
     axes = {"xaxis": x, "yaxis": _counts(colors, high, "eigenvalues in a bar"), "bargap": 0, "barmode": "overlay"}
     return traces, axes
+
+
+def _linear(values: Any) -> Array:
+    return np.asarray(values, float)
 
 
 def signed_log(zero: float) -> Any:
@@ -281,13 +282,21 @@ def binned(part: Spectrum, place: Any) -> tuple[Array, Array, Array]:
     return (edges[1:] + edges[:-1]) / 2, table.mean(axis=0), error
 
 
-def _decade(d: int, zero: float) -> str:
-    if d == 0:
-        return "0"
-    value = zero * 10.0 ** (abs(d) - 1)
-    return ("−" if d < 0 else "") + f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−").replace("e+0", "e").replace(
-        "e+", "e"
-    )
+def _powers(low: float, high: float, zero: float) -> dict[str, Any]:
+    """Ticks at zero and at powers of ten on both sides, few enough to be read."""
+    first = math.floor(math.log10(zero)) + 1
+    stride = max(1, math.ceil((high - low) / 10))
+    spots, words = [0.0], ["0"]
+    for sign, end in ((1, high), (-1, -low)):
+        last = math.floor(math.log10(zero) + end - 0.5 + 1e-9)
+        for power in range(last, first, -stride):
+            spots.append(sign * (0.5 + power - math.log10(zero)))
+            size = {0: "1", 1: "10", -1: "0.1"}.get(power, "10" + str(power).translate(RAISED))
+            words.append(size if sign > 0 else f"−{size}")
+    return {"tickvals": spots, "ticktext": words}
+
+
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def _bin_words(at: float, zero: float) -> str:

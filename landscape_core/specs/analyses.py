@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from .base import Spec, field
 
@@ -215,9 +215,13 @@ class SpectrumSpec(AnalysisSpec):
             raise ValueError(f"'{name}' belongs to one checkpoint: leave it out, or set over=checkpoint")
         if self.weight_decay and (self.operator not in ("hessian", "ggn") or self.beside not in (None, "hessian", "ggn")):
             raise ValueError("weight_decay is a part of the loss: it goes with operator=hessian or ggn, a Fisher has none")
-        if self.layers is not None and not self.layers:
-            raise ValueError("layers must name at least one layer; null takes all")
         return self
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _none_named(cls, value: Any) -> Any:
+        """An empty list names nothing, which is what null says: one text for one request."""
+        return None if isinstance(value, list | tuple) and not value else value
 
     def exact(self, parameters: int) -> bool:
         """Whether the whole matrix is computed."""

@@ -64,9 +64,7 @@ class Linearised:
                 allow_unused=True,
                 materialize_grads=True,
             )
-            pulled = torch.autograd.grad(
-                self._outputs, parameters, self._middle(change), retain_graph=True, allow_unused=True
-            )
+            pulled = torch.autograd.grad(self._outputs, parameters, self._middle(change), retain_graph=True, allow_unused=True)
             with torch.no_grad():
                 for i, part in zip(own, pulled, strict=True):
                     if part is not None:

@@ -116,7 +116,9 @@ class CurvatureOperator:
         """The matrix `(p, p)`, symmetric. Raises InputError for p > 3000."""
         m = self.shape[0]
         if m > DENSE_LIMIT:
-            raise InputError(f"a dense matrix is made for at most {DENSE_LIMIT} parameters (this has {m}): restrict it to layers")
+            raise InputError(
+                f"a dense matrix is made for at most {DENSE_LIMIT} parameters (this has {m}): restrict it to layers"
+            )
         found = torch.empty(m, m, dtype=self.dtype, device=self.device)
         for i in range(0, m, COLUMNS):
             n = min(COLUMNS, m - i)

@@ -129,7 +129,11 @@ class Likelihood:
                 if self._fits(kind, c, slope, tolerance):
                     self.dim, self.heard = dim, heard if kind == "categorical" else torch.ones_like(heard)
                     return
-        if targets.is_floating_point() and targets.shape == z.shape and self._fits("gaussian", given - targets, slope, tolerance):
+        if (
+            targets.is_floating_point()
+            and targets.shape == z.shape
+            and self._fits("gaussian", given - targets, slope, tolerance)
+        ):
             self.dim, self.heard = z.dim() - 1, torch.ones_like(z[..., :1])
             return
         raise InputError(_UNKNOWN)
