@@ -14,7 +14,7 @@ from landscape_core.specs import Array, InputError
 
 from .line import CUTS, CUTS_DARK
 from .quantity import has, number, scalar, text
-from .spectrum_more import layers_figure, run_figure
+from .spectrum_more import layers_figure, log_axis, run_figure
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
 Kind = Literal["density", "eigenvalues", "layers"]
@@ -401,8 +401,6 @@ def _ranked(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) -
         kept = [word for word, inside in zip(words, keep, strict=True) if inside]
         spots = {"x": ranks[keep], "y": np.abs(values[keep]), "mode": "lines+markers", "error_y": bars}
         traces.append(go.Scatter(**spots, **style, name=label, hovertext=kept, hoverinfo="text"))
-    low, high = (math.log10(min(seen)), math.log10(max(seen))) if seen else (-1.0, 1.0)
-    pad = 0.08 * max(high - low, 0.5)
     x = cartesian_axis(colors, "rank") | {"range": [0.3, max(part.top.size, part.bottom.size, other.size) + 0.7]}
-    y = cartesian_axis(colors, "eigenvalue  (loss per unit length²)") | {"type": "log", "range": [low - pad, high + pad]}
-    return traces, {"xaxis": x, "yaxis": y | {"exponentformat": "power", "nticks": 8}}
+    y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.array(seen or [1.0]))
+    return traces, {"xaxis": x, "yaxis": y}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from landscape_core.specs import Array
 from .line import CUTS, CUTS_DARK
 from .quantity import has, number, scalar, text
 from .runs import TICKS
-from .style import base_layout, cartesian_axis, faint, message_figure, theme
+from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
 Data = Mapping[str, Any]
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
@@ -92,7 +93,7 @@ def run_figure(
         line = {"color": tint if first else faint(tint, max(0.25, 0.7 - 0.05 * i)), "width": 2.5 if first else 1.2}
         hover = f"λ{i + 1} = %{{y:.4g}} at step %{{customdata:,}}<extra></extra>"
         name = "λ₁, the sharpness" if first else f"λ₂ … λ{values.shape[1]}" if i == 1 else f"λ{i + 1}"
-        style = {"mode": "lines+markers", "marker": {"size": 6 if first else 3}, "showlegend": i <= 1}
+        style = {"mode": "lines+markers", "marker": {"size": 6 if first else 3}, "showlegend": i <= 1, "legendrank": i + 1}
         traces.append(
             go.Scatter(x=at, y=row, line=line, name=name, hovertemplate=hover, customdata=steps, connectgaps=False, **style)
         )
@@ -136,14 +137,23 @@ def run_figure(
     marks = [mark for mark in TICKS if mark <= steps.max()]
     x = cartesian_axis(colors, "step of training") | {"showgrid": False, "range": [-0.06, float(at.max()) * 1.02 + 0.04]}
     x |= {"tickvals": [0.0, *(float(np.log10(1 + mark)) for mark in marks)], "ticktext": ["0", *(f"{m:,}" for m in marks)]}
-    every: Array = np.concatenate(seen)
-    low, high = float(np.log10(every.min())), float(np.log10(every.max()))
-    pad = 0.07 * max(high - low, 0.5)
-    y = cartesian_axis(colors, "eigenvalue  (loss per unit length²)")
-    y |= {"type": "log", "range": [low - pad, high + 2 * pad], "nticks": 8, "exponentformat": "power"}
+    y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
     layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": "run"}
     return go.Figure(data=traces, layout=layout)
+
+
+def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06) -> dict[str, Any]:
+    """A logarithmic axis around positive values with a few plain numbers on it; `room` is left above, as a share."""
+    low, high = float(np.log10(values.min())), float(np.log10(values.max()))
+    span = max(high - low, 0.5)
+    bottom, top = low - 0.06 * span, high + room * span
+    steps = (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
+    ticks = [step * 10.0**power for power in range(math.floor(bottom) - 1, math.ceil(top) + 1) for step in steps]
+    inside = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
+    kept = inside[:: max(1, len(inside) // 6)]
+    words = [number(tick, 1) for tick in kept]
+    return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": kept, "ticktext": words}
 
 
 def spectrum_rows(data: Data) -> tuple[list[str], Iterable[tuple[Any, ...]]]:

@@ -73,7 +73,8 @@ def _point(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     words, verdict = CLASSES[kind]
     three = [f"gradient {number(gradient)} long" if gradient is not None else ""]
     three.append(f"curvature along it ‖Hĝ‖ = {number(bend)}" if bend is not None else "")
-    three.append(f"Newton decrement {number(decrement)}" if decrement is not None else "")
+    about = "" if text(data, "method") == "dense" else "about "
+    three.append(f"Newton decrement {about}{number(decrement)}" if decrement is not None else "")
     low, zero = _lowest(data), scalar(data, "zero_threshold") or 0.0
     if low is not None:
         words += f" The smallest eigenvalue is {number(low)}" + (
@@ -89,6 +90,7 @@ def _point(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     formula = (
         f"critical if ‖g‖ < {number(spec.gradient_tolerance, 2)}; zero if |λ| ≤ {number(zero, 2)} "
         f"({number(spec.zero_tolerance, 2)} of the largest); Newton decrement ½ gᵀ|H|⁻¹g over what is not zero"
+        + ("" if not about else ", in the span of g, Hg, H²g, …")
     )
     yield Reading("Kind of point", kind, words, formula, "Frye et al. 2021 on gradient-flat points", verdict)
 
