@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from landscape_core.objective import Objective
+from landscape_core.objective.plans import build
+from landscape_core.objective.plans.attention import attention
 from landscape_core.specs import task_spec
 from landscape_core.tasks import build_model
 from landscape_core.tasks.losses import squared_error
@@ -210,6 +212,7 @@ MODELS = {
     "in-place": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 4)),
     "without bias": lambda: nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 4, bias=False)),
     "one layer": lambda: nn.Linear(6, 4),
+    "number of samples": lambda: Sized(),
     "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 4)),
     "recurrent": lambda: nn.Sequential(nn.Unflatten(1, (3, 2)), nn.RNN(2, 4, batch_first=True), Last()),
 }
@@ -226,6 +229,78 @@ def test_any_module_is_evaluated_rightly(name):
     x, y = torch.randn(33, 6), torch.randint(0, 4, (33,))
     _, part, plain, directions = slices(MODELS[name](), F.cross_entropy, [(x[:20], y[:20]), (x[20:], y[20:])], torch.float64)
     assert deviations(part, plain, directions, grid()) <= 1e-9
+
+
+class Attention(nn.Module):
+    """Attention written out, as people do; asks for all its sizes."""
+
+    def __init__(self, scores, mask=None, heads=3):
+        super().__init__()
+        self.heads, self.scores = heads, scores
+        self.up, self.qkv, self.head = nn.Linear(2, 6), nn.Linear(6, 18), nn.Linear(6, 4)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        samples, length, width = x.shape[0], 3, 6
+        h = self.up(x.view(samples, length, 2))
+        query, key, value = self.qkv(h).view(samples, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = self.scores(query, key, self.mask) @ value
+        h = h + mixed.transpose(1, 2).reshape(samples, h.size(1), width) / h.shape[-1]
+        return self.head(h).mean(1)
+
+
+def divided(query, key, mask):
+    scores = query @ key.transpose(-2, -1) / query.size(-1) ** 0.5
+    return (scores if mask is None else scores.masked_fill(mask, -torch.inf)).softmax(-1)
+
+
+def multiplied(query, key, mask):
+    scores = torch.matmul(query, key.mT) * 0.7
+    return F.softmax(scores if mask is None else torch.masked_fill(scores, mask, float("-inf")), dim=3)
+
+
+def over_queries(query, key, mask):
+    return (query @ key.transpose(2, 3)).softmax(-2)
+
+
+LATER = torch.triu(torch.ones(3, 3, dtype=torch.bool), 1)
+HIDDEN = LATER.logical_not()  # the first row sees what comes later, the last row nothing: NaN
+SCORES = {
+    "divided": (divided, None, True),
+    "masked": (divided, LATER, True),
+    "multiplied": (multiplied, None, True),
+    "multiplied and masked": (multiplied, LATER, True),
+    "over queries": (over_queries, None, False),
+    "nothing to see": (divided, HIDDEN, False),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_attention_written_out_is_fused_where_that_changes_nothing(name):
+    scores, mask, fused = SCORES[name]
+    torch.manual_seed(0)
+    model = Attention(scores, mask)
+    x, y = torch.randn(40, 6), torch.randint(0, 4, (40,))
+    fast, part, plain, directions = slices(model, F.cross_entropy, [(x[:23], y[:23]), (x[23:], y[23:])], torch.float64)
+    found = build(fast.replica(), fast.batches()[0])
+    assert any(node.target is attention for node in found.traced.graph.nodes) == fused
+    if mask is HIDDEN:
+        assert np.isnan(part.evaluate(grid(2, 2))["loss"]).all()
+    else:
+        assert deviations(part, plain, directions, grid()) <= 1e-9
+        assert part._plans["train"] is not None
+
+
+class Sized(nn.Module):
+    """Computes with the number of samples: pieces of a batch are not what they are in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 4)
+
+    def forward(self, x):
+        h = self.body(x)
+        return h.T.reshape(4, -1).T * (h.shape[0] / 10)
 
 
 @pytest.mark.parametrize("form", ["tuple", "dict"])

@@ -129,6 +129,24 @@ def test_any_prefix_gives_a_full_picture_whose_error_is_stated():
     assert np.abs(picture - exact).max() / np.ptp(exact) <= estimate.error < 0.05
 
 
+def test_infinite_values_leave_the_error_of_the_rest():
+    axis = np.linspace(-1, 1, 17)
+    exact = 1 + axis[:, None] ** 2 + axis[None, :] ** 4
+    exact[:4] = np.inf
+    estimate = Estimate((axis, axis))
+    with np.errstate(all="raise"):
+        for stride in (8, 4, 2, 1):
+            estimate.complete(exact, stride)
+    assert 0 <= estimate.error < 1
+    assert np.array_equal(estimate.picture(exact, np.ones(exact.shape, dtype=bool)), exact)
+
+
+def test_a_partial_names_its_units_and_its_sample():
+    partial = surface(context(), resolution=21, stop_after=1)
+    assert partial["sample_size"] == surface(context(), resolution=5)["sample_size"] > 0
+    assert str(partial["unit_0"]) == str(partial["unit_1"]) != ""
+
+
 def test_resuming_from_a_partial_evaluates_only_what_is_missing():
     whole = surface(context(), resolution=21)
     partial = surface(context(), resolution=21, stop_after=3)

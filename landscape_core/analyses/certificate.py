@@ -34,6 +34,12 @@ def axes_card(axes: Axes) -> dict[str, Any]:
     return card
 
 
+def sample_card(objective: Objective) -> dict[str, Any]:
+    """How many samples the losses rest on."""
+    test = objective.size("test") if objective.has_test else 0
+    return {"sample_size": np.array(objective.size()), "sample_size_test": np.array(test)}
+
+
 def center_card(objective: Objective, double: Objective, part: Slice) -> dict[str, Any]:
     """The centre: fast path beside a plain float64 evaluation, sample size and standard error of the mean loss."""
     fast = part.evaluate(np.zeros((1, len(part.directions))))
@@ -43,8 +49,7 @@ def center_card(objective: Objective, double: Objective, part: Slice) -> dict[st
         "center_loss_reference": plain["loss"],
         "center_deviation": abs(float(fast["loss"][0]) - plain["loss"]) / max(1.0, abs(plain["loss"])),
         "center_accuracy": plain.get("accuracy", float("nan")),
-        "sample_size": objective.size(),
-        "sample_size_test": objective.size("test") if objective.has_test else 0,
+        **sample_card(objective),
         "center_loss_standard_error": float("nan"),
     }
     try:

@@ -7,13 +7,12 @@ import platform
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path as FilePath
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.runs import RunStore
+from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights
 from ..objective import host
 from ..specs import (
@@ -35,8 +34,6 @@ from ..tasks.importing import import_weights
 from ..tasks.task import Task
 from ..tasks.training import train
 from .context import Context, Path
-
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "theta_norm")
 
 
 def start(
@@ -148,10 +145,6 @@ def _importing(spec: ImportSpec, home: FilePath) -> Generator[Progress, None, Re
 
 def _of_run(kind: str, record: RunRecord, spec: Spec, started: float) -> Result:
     """The metrics of a run as a Result: what is left of writing it."""
-    rows = record.checkpoints
-    arrays: dict[str, Any] = {"steps": np.array([c.step for c in rows])}
-    for name in METRICS:
-        arrays[name] = np.array([np.nan if (v := c.metrics.get(name)) is None else v for c in rows], dtype=float)
     stated = {"analysis": kind, "source": None, **spec.model_dump(mode="json")}
     provenance = {"run": record.name, "state": record.state, "message": record.message, "parameters": record.parameters}
-    return Result(arrays, stated, provenance | {"wall_seconds": time.perf_counter() - started, "counts": {}})
+    return Result(metric_columns(record), stated, provenance | {"wall_seconds": time.perf_counter() - started, "counts": {}})

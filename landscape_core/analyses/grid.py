@@ -45,10 +45,12 @@ class Estimate:
         """Take in a level: `grid` holds exact values at every index that `nested(n, stride)` names."""
         indices = tuple(nested(n, stride) for n in grid.shape)
         known = grid[np.ix_(*indices)]
-        finite = np.isfinite(known)
-        if self.values is not None and finite.any():
-            span = float(np.ptp(known[finite])) or 1.0
-            self.error = float(np.abs(self.values[np.ix_(*indices)] - known)[finite].max() / span)
+        if self.values is not None:
+            guess = self.values[np.ix_(*indices)]
+            finite = np.isfinite(known) & np.isfinite(guess)
+            if finite.any():
+                span = float(np.ptp(known[finite])) or 1.0
+                self.error = float(np.abs(guess[finite] - known[finite]).max() / span)
         self.values = _spline([axis[i] for axis, i in zip(self.axes, indices, strict=True)], known, self.axes)
 
     def picture(self, grid: Array, evaluated: Array) -> Array:

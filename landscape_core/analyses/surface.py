@@ -109,6 +109,10 @@ class Grid:
         self.values: dict[str, Array] = {}
         self.evaluated = np.zeros(self.shape, dtype=bool)
         self.estimate = Estimate(tuple(self.axes))
+        # What a picture says of its axes and sample, from the first points on.
+        self.about = {f"unit_{i}": np.array(unit) for i, unit in enumerate(axes.units)} | certificate.sample_card(
+            context.objective
+        )
         self.stride = 0
         self.seconds = 0.0  # a point's, of the last batch
         self._resume(context.partial)
@@ -153,6 +157,7 @@ class Grid:
         done, total = int(self.evaluated.sum()), self.evaluated.size
         picture = self.estimate.picture(self.values["loss"], self.evaluated) if self.lines is None else self.values["loss"]
         partial = {
+            **self.about,
             **self.arrays(),
             "evaluated": self.evaluated.copy(),
             "estimate": picture,

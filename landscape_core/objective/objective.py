@@ -263,7 +263,7 @@ class Objective:
         self,
         theta: Tensor | None = None,
         *,
-        method: Literal["auto", "graph", "differences"] = "auto",
+        method: Literal["auto", "graph", "chain", "differences"] = "auto",
         memory: int | None = None,
     ) -> Hessian:
         """The Hessian at theta as a linear operator `(p, p)`; `memory` bounds the bytes kept between products."""

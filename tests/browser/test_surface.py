@@ -162,8 +162,8 @@ def test_two_tabs_one_computation(server: Server, open_page: Callable[..., Page]
     pages = [open_page(f"{server.address}/surface?on=second@last&seed=4&resolution=81&v.kind=heatmap") for _ in range(2)]
     for page in pages:
         expect(run_button(page)).to_be_enabled()
-    for page in pages:
-        run_button(page).click()
+    for page in pages:  # at once: a tab that hears of the other's job has nothing left to press
+        page.evaluate("document.querySelector('#surface-run').click()")
     for page in pages:
         expect(page.locator("#surface-provenance")).to_contain_text("just now")
         expect(caption(page)).not_to_contain_text("Approximate")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .chain import Step, find_chain
 from .reference import HessianOperator
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ AGREE = 1e-3  # relative deviation that differences explain
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found: whether autograd's Hessian is that of the gradient, and sentences by topic."""
+    """What was found: whether autograd's Hessian is that of the gradient, and sentences by topic for the notes."""
 
     sound: bool = True
     notes: dict[str, str] = field(default_factory=dict)
+    chain: tuple[Step, ...] = ()  # the steps of a network that is a chain
 
 
 def facts(objective: Objective) -> Facts:
@@ -48,7 +50,7 @@ def facts(objective: Objective) -> Facts:
             f"the model's second derivatives are not those of its gradient ({reason}): products are central differences "
             "of gradients instead"
         )
-    return Facts(sound, notes)
+    return Facts(sound, notes, find_chain(objective))
 
 
 def _sample(objective: Objective) -> Objective:
@@ -90,7 +92,7 @@ class _Watch(TorchFunctionMode):
 
     attention = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         self.attention |= name in ("scaled_dot_product_attention", "multi_head_attention_forward")
         return func(*args, **(kwargs or {}))

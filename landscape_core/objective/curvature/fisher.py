@@ -81,7 +81,7 @@ class EmpiricalFisher(GaussNewton):
         slope, scale = loss.slope, 1 / objective.weight()
 
         def outer(change: Sequence[Tensor]) -> list[Tensor]:
-            inner = sum((s * c).flatten(1).sum(1) for s, c in zip(slope, change, strict=True))
+            inner = torch.stack([(s * c).flatten(1).sum(1) for s, c in zip(slope, change, strict=True)]).sum(0)
             return [scale * s * inner.view(-1, *[1] * (s.dim() - 1)) for s in slope]
 
         return outer
@@ -97,6 +97,9 @@ class EmpiricalFisher(GaussNewton):
         if len(alone.leaves) != len(loss.leaves):
             return False
         pairs = [*zip(alone.leaves, loss.leaves, strict=True), *zip(alone.slope, loss.slope, strict=True)]
-        return all(
-            len(a) == 1 and float((a[0] - b[0]).abs().max()) <= 100 * EXACT[a.dtype] * float(b.abs().max()) for a, b in pairs
-        )
+        return all(len(a) == 1 and _near(a.detach()[0], b.detach()) for a, b in pairs)
+
+
+def _near(row: Tensor, rows: Tensor) -> bool:
+    """Whether a row is the first of `rows`, within rounding."""
+    return float((row - rows[0]).abs().max()) <= 100 * EXACT[row.dtype] * float(rows.abs().max())

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...specs import InputError
 from ..batches import Batch
-from .checks import differences
+from .chain import ChainPiece
+from .checks import Facts, differences
 from .operator import CurvatureOperator, Piece, flat
+from .outputs import EXACT
 from .reference import refuse_severed
 
 if TYPE_CHECKING:
     from ..network import Network
     from ..objective import Objective
 
-Method = Literal["auto", "graph", "differences"]
+Method = Literal["auto", "graph", "chain", "differences"]
+
+CHECKED = 8  # samples that the chain's rule is tried on
 
 
 class Hessian(CurvatureOperator):
     """H = d2 L / d theta2 at one theta.
 
-    `method="graph"`: reverse over reverse (Pearlmutter 1994), the gradient's graph kept for every chunk of data. "differences":
-    central differences of float64 gradients, two an product, for models without a (right) second derivative. "auto" takes the
-    graph, or differences if a first look shows that the model's second derivatives are wrong (`notes` says so). Attention runs
+    `method="graph"`: reverse over reverse (Pearlmutter 1994), the gradient's graph kept for every chunk of data. "chain": the
+    rule written out for Linear layers and elementwise steps in a row, blocks of vectors in one product. "differences": central
+    differences of float64 gradients, two a product, for models without a (right) second derivative. "auto" takes the chain if
+    the network is one, which a few samples show, else the graph; or differences if a first look shows that the model's second
+    derivatives are wrong (`notes` says so). `method` then names what is used. Attention runs
     on PyTorch's math backend inside, and recurrent layers without cuDNN, since the fused kernels have no second derivative.
     Raises InputError when the model has none, or for vectors of another length.
     """
@@ -34,16 +40,20 @@ class Hessian(CurvatureOperator):
     kind = "hessian"
 
     def __init__(self, objective: Objective, theta: Tensor, *, method: Method = "auto", memory: int | None = None):
-        if method not in ("auto", "graph", "differences"):
-            raise InputError(f"method must be 'auto', 'graph' or 'differences' (got {method!r})")
+        if method not in get_args(Method):
+            raise InputError(f"method must be one of {', '.join(get_args(Method))} (got {method!r})")
         self.method: Method = method
         self._double: Objective | None = None
         super().__init__(objective, theta, memory=memory)
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         if self.method == "auto":
-            self.method = "graph" if self.facts().sound else "differences"
-        if self.method == "graph":
+            self.method = self._choice()
+            if isinstance(self._store.builder, Hessian):
+                self._store.builder.method = self.method
+        elif self.method == "chain" and not self.facts().chain:
+            raise InputError("the network is no chain of Linear layers and elementwise steps: use method='auto'")
+        if self.method != "differences":
             super()._multiply(rows, product)
             return
         self._notes.setdefault("differences", "products are central differences of gradients")
@@ -58,12 +68,31 @@ class Hessian(CurvatureOperator):
             found += flat(self._places(change)).to(found)
         self._double.counts = before
 
+    def _choice(self) -> Method:
+        facts = self.facts()
+        if not facts.sound:
+            return "differences"
+        return "chain" if facts.chain and self._follows(facts) else "graph"
+
+    def _follows(self, facts: Facts) -> bool:
+        """Whether the chain's rule gives the graph's product on a few samples."""
+        network, batch = self._store.network, next(self.objective.batches("train")[0].chunks(CHECKED))
+        v = torch.randn(1, len(self.theta), generator=torch.Generator().manual_seed(0), dtype=self.dtype).to(self.theta)
+        found, expected = torch.zeros_like(v), torch.zeros_like(v)
+        every = range(len(self.objective.space.entries))
+        ChainPiece(self, facts.chain, network, batch).add(every, v, found)
+        _Graph(self, network, batch).add(every, v, expected)
+        deviation = float((found - expected).norm())
+        return deviation <= 100 * EXACT[self.dtype] * float(expected.norm())
+
     def _places(self, whole: Tensor) -> list[Tensor]:
         split = [*self.objective.space.split(whole).values()]
         return [split[i] for i in self.members]
 
     def build(self, network: Network, batch: Batch, number: int) -> Piece:  # noqa: ARG002
-        """The graph of the gradient of one chunk's part of the loss."""
+        """What products of one chunk's part of the loss share."""
+        if self.method == "chain":
+            return ChainPiece(self, self.facts().chain, network, batch)
         return _Graph(self, network, batch)
 
 

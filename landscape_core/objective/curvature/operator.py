@@ -49,9 +49,9 @@ class CurvatureOperator:
         if self.theta.shape != objective.theta.shape:
             raise InputError(f"theta must have shape ({len(objective.theta)},) (got {tuple(theta.shape)})")
         self.members: tuple[int, ...] = tuple(range(len(objective.space.entries)))
-        self._store = _Store(self, memory)
         self._notes: dict[str, str] = {}
         self._zeros = self._products = 0
+        self._store = _Store(self, memory)
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class _Store:
 
     def __init__(self, operator: CurvatureOperator, memory: int | None):
         self._objective, self._theta = operator.objective, operator.theta
-        self._owner = copy.copy(operator)  # without a store: no cycle
+        self.builder = copy.copy(operator)  # without a store: no cycle
         self._network: Network | None = None
         self._memory = memory
         self._kept: dict[int, Piece] = {}
@@ -196,7 +196,7 @@ class _Store:
             piece = self._kept.get(number)
             if piece is None:
                 fits = self._fits(batch)
-                piece = self._owner.build(self.network, batch, number)
+                piece = self.builder.build(self.network, batch, number)
                 self.built += 1
                 if fits:
                     self._kept[number] = piece
@@ -235,7 +235,7 @@ class _Store:
             return t.detach()  # the tensor itself would close a cycle
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            piece = self._owner.build(self.network, batch, 0)
+            piece = self.builder.build(self.network, batch, 0)
         sizes.pop(own, None)
         return sum(sizes.values()) + int(getattr(piece, "nbytes", 0))
 

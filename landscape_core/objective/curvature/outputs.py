@@ -48,6 +48,18 @@ class OutputLoss:
             return [_softmax(p, weight, change[0]) if name == "softmax" else weight * change[0]]
         return self._exactly(change)
 
+    @property
+    def spreads(self) -> bool:
+        """Whether the curvature has a closed form, which takes many changes at once."""
+        return self._closed is not None
+
+    def curvature_of_many(self, changes: Tensor) -> Tensor:
+        """`curvature` of changes `(n, k, classes)` of one leaf `(n, classes)`, where it has a closed form."""
+        if self._closed is None:
+            raise ValueError("no closed form")
+        name, p, weight = self._closed
+        return _softmax(p[:, None], weight, changes) if name == "softmax" else weight * changes
+
     def _exactly(self, change: Sequence[Tensor]) -> list[Tensor]:
         known = [(d, c) for d, c in zip(self._first, change, strict=True) if d is not None and d.requires_grad]
         if not known:

@@ -51,9 +51,9 @@ class HessianOperator:
 @contextmanager
 def twice_differentiable(network: Network) -> Iterator[None]:
     """Inside, gradients are on, whatever the caller's mode, and every layer takes a backend that has a second derivative."""
-    with torch.inference_mode(False), torch.enable_grad(), network.exactly():
-        with sdpa_kernel(SDPBackend.MATH), _recurrent(network):
-            yield
+    attention = sdpa_kernel(SDPBackend.MATH)
+    with torch.inference_mode(False), torch.enable_grad(), network.exactly(), attention, _recurrent(network):
+        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,12 +36,16 @@ class Traced:
     def __init__(self, network: Network, batch: Batch):
         self.root = _Entry(network, batch.inputs)
         try:
-            self.graph = _Tracer().trace(self.root)
+            with torch.no_grad():
+                self.graph = _Tracer(batch.inputs).trace(self.root)
         except Exception as error:  # whatever a model does with a proxy
             raise Unplannable(f"torch.fx cannot trace the model: {error}") from error
         self._places = {id(p): i for i, p in enumerate(network.parameters)}
         for node in list(self.graph.nodes):
             self._simplify(node)
+        for node in reversed(list(self.graph.nodes)):
+            if not node.users and node.target in (getattr, operator.getitem):  # a size that nobody asked for
+                self.graph.erase_node(node)
         self.graph.lint()
         self.itemsize = network.buffer.element_size()
         _Shapes(fx.GraphModule(self.root, self.graph)).run(batch.inputs)
@@ -109,10 +114,71 @@ def shape(node: fx.Node) -> tuple[int, ...] | None:
 
 
 class _Tracer(fx.Tracer):
-    """Goes into every layer, down to functions of parameters; a BatchNorm asks for its input's dimensions and stays whole."""
+    """Goes into every layer, down to functions of parameters; a BatchNorm asks for its input's dimensions and stays whole.
+
+    Every step is also taken for the example's inputs, so that code may ask for sizes.
+    """
+
+    def __init__(self, inputs: Any):
+        super().__init__()
+        self._inputs = inputs
+        self._values: dict[fx.Node, Any] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return isinstance(m, _BatchNorm)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self, self._value(node))
+
+    def _value(self, node: fx.Node) -> Any:
+        if node in self._values:
+            return self._values[node]
+        args: Any = fx.node.map_arg(node.args, self._value)
+        kwargs: Any = fx.node.map_arg(node.kwargs, self._value)
+        if node.op == "placeholder":
+            value = self._inputs
+        elif node.op == "get_attr":
+            value = functools.reduce(_part, str(node.target).split("."), self.root)
+        elif node.op == "call_module":
+            value = args[0]  # as large as what a BatchNorm gives
+        elif node.op == "call_method":
+            value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        else:
+            value = None if node.op == "output" else node.target(*args, **kwargs)  # type: ignore[operator]
+        self._values[node] = value
+        return value
+
+
+def _part(module: Any, name: str) -> Any:
+    """An attribute of a module; `getattr` would be traced."""
+    places = (vars(module), *(vars(module)[kind] for kind in ("_parameters", "_buffers", "_modules")))
+    return next(place[name] for place in places if name in place)
+
+
+class _Sized(fx.Proxy):
+    """A value whose sizes are numbers, all but the first: batches may have another number of samples than the example."""
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Any):
+        super().__init__(node, tracer)
+        self._value = value
+
+    @property
+    def shape(self) -> Any:
+        whole: Any = fx.proxy.Attribute(self, "shape")
+        return (whole[0], *self._value.shape[1:]) if isinstance(self._value, Tensor) and self._value.dim() else whole
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return int(self._value.dim())
+
+    @property
+    def ndim(self) -> int:
+        return self.dim()
+
+    def __len__(self) -> int:
+        raise Unplannable("the number of samples decides what is computed")
 
 
 class _Entry(nn.Module):

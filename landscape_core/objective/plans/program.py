@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from ..batches import Batch
 from ..network import Network
 from .affine import Affine, affine_layers
+from .attention import fuse_attention
 from .chain import is_chain, samples_last
 from .graph import Traced, Unplannable, shape
 from .layers import fold_batchnorm, pool_by_slices, write_over
@@ -51,6 +52,7 @@ def _cut(traced: Traced, rows: int, *, every: bool) -> Program:
     affine = affine_layers(traced, every=every)
     layers = {layer.node for layer in affine}
     fold_batchnorm(traced.graph, layers)
+    fuse_attention(traced)
     stacked = pool_by_slices(traced.graph, layers)
     affine = [replace(layer, result=stacked.get(layer.node, layer.node)) for layer in affine]
     channels_last = _channels_last(traced, layers)

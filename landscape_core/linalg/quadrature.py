@@ -1,0 +1,137 @@
+"""Stochastic Lanczos quadrature: the density of all eigenvalues from products with random vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+
+from ..specs import InputError
+from .operators import kind_of, multiplied, orthogonal, random_signs, size_of
+
+MEMORY = 1 << 30  # bytes that the bases of one block may take unless told otherwise
+
+
+class Quadrature:
+    """Gauss quadrature of the spectral measure of each of `probes` random vectors v with |v| = 1.
+
+    `steps` steps of Lanczos with full re-orthogonalisation give T = U diag(theta) U'; the nodes theta_i with weights U_1i^2
+    (sum 1) integrate polynomials up to degree 2 steps - 1 exactly: sum_i w_i theta_i^m = v'H^m v. Averaged over Rademacher
+    probes they stand for the eigenvalue density (1/p) sum_j delta(l_j). Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38,
+    2017; Ghorbani, Krishnan & Xiao, ICML 2019. Iterating advances `block` probes by one step at a time and gives the number of
+    products so far. `state`: what `state()` gave. `memory` bounds the bases: steps are cut to what fits, see `steps`.
+    """
+
+    def __init__(
+        self,
+        operator: Any,
+        probes: int = 8,
+        steps: int = 64,
+        *,
+        seed: int = 0,
+        block: int = 1,
+        memory: int | None = None,
+        state: Mapping[str, np.ndarray] | None = None,
+    ):
+        if probes < 1 or steps < 1 or block < 1:
+            raise InputError(f"probes, steps and block are at least 1 (got {probes}, {steps}, {block})")
+        self.operator, self.p = operator, size_of(operator)
+        self.dtype, self.device = kind_of(operator)
+        vector = self.p * torch.empty(0, dtype=self.dtype).element_size()
+        room = max(2, (MEMORY if memory is None else memory) // vector)
+        self.block = max(1, min(block, probes, room // 2))
+        self.steps = min(steps, self.p, max(2, room // self.block))
+        self.probes = probes
+        self.nodes = np.zeros((0, self.steps))
+        self.weights = np.zeros((0, self.steps))
+        self.products = 0
+        self._generator = torch.Generator().manual_seed(seed)
+        if state is not None and state["nodes"].shape[1:] == (self.steps,) and len(state["nodes"]) <= probes:
+            self.nodes, self.weights = (np.array(state[name]) for name in ("nodes", "weights"))
+            self.products = int(state["products"])
+            for _ in range(len(self.nodes)):  # the probes that are done
+                random_signs(self.p, 1, self._generator, self.dtype, self.device)
+
+    def __iter__(self) -> Iterator[int]:
+        while len(self.nodes) < self.probes:
+            count = min(self.block, self.probes - len(self.nodes))
+            starts = [random_signs(self.p, 1, self._generator, self.dtype, self.device)[:, 0] for _ in range(count)]
+            yield from self._advance(starts)
+
+    def _advance(self, starts: list[torch.Tensor]) -> Iterator[int]:
+        """All steps of some probes together."""
+        b = len(starts)
+        bases = torch.empty(b, self.steps, self.p, dtype=self.dtype, device=self.device)
+        small = np.zeros((b, self.steps, self.steps))
+        sizes = [self.steps] * b
+        for i, start in enumerate(starts):
+            bases[i, 0] = start / self.p**0.5
+        for m in range(self.steps):
+            alive = [i for i in range(b) if m < sizes[i]]
+            if not alive:
+                break
+            products = multiplied(self.operator, torch.stack([bases[i, m] for i in alive], 1)).to(self.dtype)
+            self.products += len(alive)
+            for i, product in zip(alive, products.T, strict=True):
+                rest, coefficients = orthogonal(bases[i, : m + 1], product)
+                column = coefficients.double().cpu().numpy()
+                small[i, : m + 1, m] = small[i, m, : m + 1] = column
+                tail = float(rest.double().norm())
+                if tail <= 10 * torch.finfo(self.dtype).eps * float(np.linalg.norm(column)):
+                    sizes[i] = m + 1  # the span is invariant: the quadrature is exact
+                elif m + 1 < self.steps:
+                    bases[i, m + 1] = rest / tail
+            yield self.products
+        nodes, weights = np.zeros((b, self.steps)), np.zeros((b, self.steps))
+        for i, size in enumerate(sizes):
+            values, vectors = np.linalg.eigh(small[i, :size, :size])
+            nodes[i, :size], weights[i, :size] = values, vectors[0] ** 2
+            nodes[i, size:] = values[-1]
+        self.nodes, self.weights = np.vstack([self.nodes, nodes]), np.vstack([self.weights, weights])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The finished probes; an unfinished block begins anew."""
+        return {"nodes": self.nodes, "weights": self.weights, "products": np.array(self.products)}
+
+
+def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """(density `(g,)`, its standard error over probes, captured mass): sum_i w_i N(t; theta_i, width^2) at t in `grid`.
+
+    `width` is the standard deviation of the kernel, in units of the eigenvalues. The captured mass is the share of the
+    smoothed measure that lies between the ends of the grid; nothing is renormalised. One probe has no error (NaN).
+    """
+    kernel = np.exp(-0.5 * ((grid[None, None, :] - nodes[:, :, None]) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+    mean, error = _over_probes((weights[:, :, None] * kernel).sum(1))
+    inside = ndtr((grid[-1] - nodes) / width) - ndtr((grid[0] - nodes) / width)
+    return mean, error, float((weights * inside).sum(1).mean())
+
+
+def integral(nodes: np.ndarray, weights: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """((1/p) tr f(H), standard error over probes) by sum_i w_i f(theta_i)."""
+    mean, error = _over_probes((weights * function(nodes)).sum(1))
+    return float(mean), float(error)
+
+
+def share_below(nodes: np.ndarray, weights: np.ndarray, threshold: float) -> tuple[float, float]:
+    """(share of eigenvalues below a threshold, its standard error).
+
+    The error holds the spread over probes and, in full, half the weight of the two nodes that enclose the threshold: within
+    them the quadrature does not say on which side eigenvalues lie (Chebyshev-Markov-Stieltjes).
+    """
+    below = nodes < threshold
+    mean, error = _over_probes((weights * below).sum(1))
+    left = np.where(below, nodes, -np.inf).argmax(1)
+    right = np.where(below, np.inf, nodes).argmin(1)
+    rows = np.arange(len(nodes))
+    enclosing = np.where(below.any(1), weights[rows, left], 0.0) + np.where(~below.all(1), weights[rows, right], 0.0)
+    return float(mean), float(np.hypot(np.nan_to_num(error), 0.5 * enclosing.mean()))
+
+
+def _over_probes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first axis and its standard error; NaN for a single value."""
+    n = len(values)
+    error = values.std(0, ddof=1) / n**0.5 if n > 1 else np.full(values.shape[1:], np.nan)
+    return values.mean(0), error

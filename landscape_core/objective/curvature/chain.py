@@ -1,0 +1,247 @@
+"""Hessian products of chains of Linear layers and elementwise steps by their own rule, many vectors in one product.
+
+The R-operator of Pearlmutter (1994) written out: what does not depend on the vector (values h, slopes of the steps, adjoints G
+of every layer) is kept, and for a block of k vectors every layer is a product of `(samples, k features)` matrices. With R the
+derivative along a vector V = (V_W, V_b): forward R z = h V_W' + V_b + R h W', backward R dh = R G W + G V_W, and the product's
+entries are R G' h + G' R h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..batches import Batch
+from ..plans.chain import ELEMENTWISE
+from ..plans.graph import Traced, Unplannable, argument, shape
+from ..plans.stages import outputs
+from .outputs import OutputLoss
+
+if TYPE_CHECKING:
+    from ..network import Network
+    from ..objective import Objective
+    from .operator import CurvatureOperator
+
+BLOCK = 1 << 20  # numbers in one layer's values for a block of vectors: what a core's cache holds
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A Linear layer: the places of its weight and bias in theta's entries, or the frozen tensors themselves."""
+
+    weight: int | Tensor
+    bias: int | Tensor | None
+
+
+Step = Weights | Callable[[Tensor], Tensor]  # a layer, or a function of each number
+
+
+def find_chain(objective: Objective) -> tuple[Step, ...]:
+    """The steps of a network that is a chain; empty for any other."""
+    try:
+        batch = next(objective.batches("train")[0].chunks(2))
+        network = objective.network
+        network(batch.inputs)
+        return _steps(Traced(network, batch)) if network.pure and isinstance(batch.inputs, Tensor) else ()
+    except Exception:  # whatever a model does when traced: the graph of its gradient serves it
+        return ()
+
+
+def _steps(traced: Traced) -> tuple[Step, ...]:
+    found: list[Step] = []
+    value = None
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            value = node
+        elif node.op == "get_attr":
+            continue
+        elif node.op == "output":
+            if outputs(traced.graph) is not value:
+                raise Unplannable("not a chain")
+        elif not node.args or node.args[0] is not value:
+            raise Unplannable("not a chain")
+        elif node.target is F.linear and len(shape(node) or ()) == 2:
+            parts = [argument(node, 1, "weight"), argument(node, 2, "bias")]
+            if any(part is not None and part.op != "get_attr" for part in parts):
+                raise Unplannable("a computed weight")
+            places = [None if part is None else traced.entry(part) for part in parts]
+            weight, bias = (
+                part if part is None else place if place is not None else traced.tensor(part).detach()
+                for part, place in zip(parts, places, strict=True)
+            )
+            if weight is None:
+                raise Unplannable("no weight")
+            found.append(Weights(weight, bias))
+            value = node
+        elif node.target in ELEMENTWISE and found and node.all_input_nodes == [value]:
+            found.append(_function(node.target, node.args[1:], dict(node.kwargs)))
+            value = node
+        elif node.target in (torch.flatten, "flatten") and not found and len(shape(node) or ()) == 2:
+            value = node
+        else:
+            raise Unplannable("not a chain")
+    if not any(isinstance(step, Weights) for step in found):
+        raise Unplannable("no layer")
+    return tuple(found)
+
+
+def _function(target: Callable[..., Tensor], args: Sequence[object], kwargs: dict[str, object]) -> Callable[[Tensor], Tensor]:
+    return lambda z: target(z, *args, **kwargs)
+
+
+@dataclass
+class _Layer:
+    """What one Linear layer keeps: its input h `(n, in)` and the adjoint of its output G `(n, out)`."""
+
+    step: Weights
+    weight: Tensor
+    h: Tensor
+    adjoint: Tensor
+
+
+@dataclass
+class _Bend:
+    """What one elementwise step keeps: its slope, and its second derivative times the adjoint of its output."""
+
+    slope: Tensor
+    bent: Tensor | None
+
+
+class ChainPiece:
+    """The products of one chunk."""
+
+    def __init__(self, operator: CurvatureOperator, steps: Sequence[Step], network: Network, batch: Batch):
+        self._parts_of = [(e.offset, e.size, e.shape) for e in operator.objective.space.entries]
+        value = batch.inputs.flatten(1)
+        before: list[Tensor] = []
+        for step in steps:
+            before.append(value)
+            if isinstance(step, Weights):
+                weight, bias = _tensor(network, step.weight), step.bias
+                value = F.linear(value, weight, None if bias is None else _tensor(network, bias))
+            else:
+                value = step(value)
+            value = value.detach()
+        self._loss = OutputLoss(operator.objective, value.requires_grad_(), batch)
+        adjoint = self._loss.slope[0]
+        self._steps: list[_Layer | _Bend] = []
+        for step, given in zip(reversed(steps), reversed(before), strict=True):
+            if isinstance(step, Weights):
+                weight = _tensor(network, step.weight)
+                self._steps.insert(0, _Layer(step, weight, given, adjoint))
+                adjoint = adjoint @ weight
+            else:
+                slope, second = _derivatives(step, given)
+                self._steps.insert(0, _Bend(slope, None if second is None else second * adjoint))
+                adjoint = adjoint * slope
+        layers = [s for s in self._steps if isinstance(s, _Layer)]
+        self._widest = max(max(s.weight.shape) if i else s.weight.shape[0] for i, s in enumerate(layers)) * max(1, batch.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        kept = [
+            t for s in self._steps for t in ((s.h, s.adjoint) if isinstance(s, _Layer) else (s.slope, s.bent)) if t is not None
+        ]
+        return sum(t.numel() * t.element_size() for t in [*kept, *self._loss.slope])
+
+    def add(self, members: Sequence[int], rows: Tensor, product: Tensor) -> None:
+        """Add H times each row `(k, m)` to `product`."""
+        width = max(1, BLOCK // self._widest)
+        with torch.no_grad():
+            for v, out in zip(rows.split(width), product.split(width), strict=True):
+                self._add(self._split(members, v), self._split(members, out))
+
+    def _split(self, members: Sequence[int], rows: Tensor) -> dict[int, Tensor]:
+        """Views `(k, *shape)` of the rows' parts, by entry."""
+        found, start = {}, 0
+        for i in members:
+            _, size, form = self._parts_of[i]
+            found[i] = rows[:, start : start + size].view(len(rows), *form)
+            start += size
+        return found
+
+    def _add(self, v: dict[int, Tensor], out: dict[int, Tensor]) -> None:
+        k = len(next(iter(v.values())))
+        change: Tensor | None = None  # R of the value, (n, k, features)
+        changes: list[Tensor | None] = []
+        for step in self._steps:
+            changes.append(change)
+            if isinstance(step, _Bend):
+                change = None if change is None else change * step.slope[:, None]
+            else:
+                change = _forward(step, v, change, k)
+        if change is None:
+            return
+        curved = self._each_curvature(change)
+        # R of the adjoint, (n, k, features).
+        for step, before in zip(reversed(self._steps), reversed(changes), strict=True):
+            if isinstance(step, _Bend):
+                curved = curved * step.slope[:, None]
+                if step.bent is not None and before is not None:
+                    curved.addcmul_(step.bent[:, None], before)
+            else:
+                _collect(step, curved, before, out)
+                if step is not self._steps[0]:
+                    curved = _backward(step, v, curved, k)
+
+    def _each_curvature(self, change: Tensor) -> Tensor:
+        if self._loss.spreads:
+            return self._loss.curvature_of_many(change)
+        with torch.enable_grad():
+            return torch.stack([self._loss.curvature([c.contiguous()])[0] for c in change.unbind(1)], 1)
+
+
+def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
+    n, (wide, _) = len(layer.h), layer.weight.shape
+    weight = v.get(layer.step.weight) if isinstance(layer.step.weight, int) else None
+    bias = v.get(layer.step.bias) if isinstance(layer.step.bias, int) else None
+    found = None
+    if change is not None:
+        found = (change.reshape(n * k, -1) @ layer.weight.T).view(n, k, wide)
+    if weight is not None:
+        own = (layer.h @ weight.reshape(k * wide, -1).T).view(n, k, wide)
+        found = own if found is None else found.add_(own)
+    if bias is not None:
+        found = bias.expand(n, k, wide).clone() if found is None else found.add_(bias)
+    return found
+
+
+def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
+    n, (wide, inner) = len(layer.h), layer.weight.shape
+    found = (curved.reshape(n * k, wide) @ layer.weight).view(n, k, inner)
+    weight = v.get(layer.step.weight) if isinstance(layer.step.weight, int) else None
+    if weight is not None:
+        found += (layer.adjoint @ weight.transpose(0, 1).reshape(wide, k * inner)).view(n, k, inner)
+    return found
+
+
+def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int, Tensor]) -> None:
+    n, k, wide = curved.shape
+    weight, bias = layer.step.weight, layer.step.bias
+    if isinstance(bias, int) and bias in out:
+        out[bias] += curved.sum(0)
+    if isinstance(weight, int) and weight in out:
+        inner = layer.weight.shape[1]
+        out[weight] += (curved.reshape(n, k * wide).T @ layer.h).view(k, wide, inner)
+        if before is not None:
+            out[weight] += (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner).transpose(0, 1)
+
+
+def _tensor(network: Network, place: int | Tensor) -> Tensor:
+    return network.parameters[place].detach() if isinstance(place, int) else place
+
+
+def _derivatives(step: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Tensor | None]:
+    """First and second derivative of an elementwise function; None where the second is zero everywhere."""
+    z = given.detach().requires_grad_()
+    slope = torch.autograd.grad(step(z).sum(), z, create_graph=True)[0]
+    if not slope.requires_grad:
+        return slope.detach(), None
+    second = torch.autograd.grad(slope.sum(), z, allow_unused=True)[0]
+    return slope.detach(), second if second is not None and bool(second.any()) else None
