@@ -92,10 +92,14 @@ PAGE = AnalysisPage(
         ),
         ControlGroup(
             "Accuracy",
-            ["method", "tolerance", "probes", "lanczos_steps", "trace_tolerance", "seed"],
+            ["method", "tolerance", "multiples", "probes", "lanczos_steps", "trace_tolerance", "seed"],
             advanced=True,
             words={"method": {"auto": "Exact where it can be", "dense": "Exact matrix", "lanczos": "Lanczos and estimates"}},
-            labels={"probes": "Random vectors", "lanczos_steps": "Products for each"},
+            labels={
+                "multiples": "Every copy of equal eigenvalues",
+                "probes": "Random vectors",
+                "lanczos_steps": "Products for each",
+            },
         ),
         ControlGroup("What counts as zero", ["zero_tolerance", "gradient_tolerance", "damping"], advanced=True),
         ControlGroup("Layers and symmetry", ["layers", "rescale", "labels", "weight_decay"], advanced=True),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..linalg import Lanczos, function_of, share_below
+from ..linalg import Lanczos, integral, share_below
 from ..specs import DENSE_LIMIT, Array, InputError, Progress, SpectrumSpec
 from .context import Context
 from .critical import classify
@@ -74,8 +74,8 @@ def _finish(work: Work) -> None:
     if work.shift:
         modes = ZeroModes(0, ("weight decay lifts them all",))
     count, gap = outliers(top, np.asarray(arrays["converged_top"]))
-    effective, effective_error = function_of(nodes, weights, lambda t: np.maximum(t, 0) / (np.maximum(t, 0) + spec.damping), p)
-    squares = function_of(nodes, weights, np.square, p)[0]
+    effective, effective_error = integral(nodes, weights, lambda t: np.maximum(t, 0) / (np.maximum(t, 0) + spec.damping))
+    squares = p * integral(nodes, weights, np.square)[0]
     trace = float(arrays["trace"])
     gradient = float(arrays["gradient_norm"])
     work.put(
@@ -88,8 +88,8 @@ def _finish(work: Work) -> None:
         nullity_predicted=modes.count,
         nullity_reasons="; ".join(modes.reasons),
         classification=classify(gradient, negative, max(flat, float(modes.count)), positive, tolerance=spec.gradient_tolerance),
-        effective_dimension=effective,
-        effective_dimension_error=0.0 if work.exact else effective_error,
+        effective_dimension=p * effective,
+        effective_dimension_error=0.0 if work.exact else p * effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),
         outliers=count,
         outlier_gap=gap,
@@ -134,7 +134,7 @@ def _rescale(work: Work) -> Iterator[Progress]:
         top, trace = float(torch.linalg.eigvalsh(matrix)[-1]), float(matrix.trace())
         invariant = float(torch.linalg.eigvalsh(scale.double()[:, None] * matrix * scale.double())[-1])
     else:
-        options: dict[str, Any] = {"tolerance": spec.tolerance, "seed": spec.seed, "dtype": theta.dtype, "device": theta.device}
+        options: dict[str, Any] = {"tolerance": spec.tolerance, "seed": spec.seed}
         found = []
         for stage, subject in (("rescaled", operator), ("rescaled_invariant", Scaled(operator, scale))):
             search = Lanczos(subject, 1, state=work.state_of(stage), **options)

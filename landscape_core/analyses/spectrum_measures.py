@@ -17,6 +17,7 @@ from .spectrum_work import MEASURE_STEPS, STATE_BYTES, Arrays, Scaled, Work
 COLUMNS = 32  # of the matrix between two reports
 GRID = 1001  # points of the density
 WIDTH = 0.007  # of the range: standard deviation of the kernel
+BLOCK, SMALL = 4, 20_000  # probes advanced together, in networks small enough for that to be cheaper
 MAX_PROBES = 400  # products that the trace may take
 
 
@@ -105,7 +106,6 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
     """Both ends by Lanczos, the density by quadrature, the trace by deflated probes, in the arrays under `prefix`."""
     spec, operator = work.spec, work.operator(kind)
     size, theta = work.size, work.objective.theta
-    options: dict[str, Any] = {"dtype": theta.dtype, "device": theta.device}
     label = "" if not prefix else f"{kind.replace('_', ' ')}, "
 
     def put(**values: Any) -> None:
@@ -117,15 +117,16 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         min(spec.k_bottom, size - min(spec.k, size)),
         tolerance=spec.tolerance,
         seed=spec.seed,
+        multiples=spec.multiples,
         state=work.state_of(f"{prefix}lanczos"),
-        **options,
     )
 
     def ends() -> None:
-        put(**pair_arrays(lanczos.pairs()))
+        put(**value_arrays(lanczos))
 
     yield from work.drive(f"{prefix}lanczos", f"{label}eigenvalues", lanczos, ends)
     pairs = lanczos.pairs()
+    put(**pair_arrays(pairs))
     if not prefix:
         _measure(work, operator, float(pairs.norm))
         yield work.report("gradient")
@@ -136,8 +137,8 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         spec.probes,
         min(spec.lanczos_steps, size),
         seed=spec.seed + 1,
+        block=BLOCK if size <= SMALL else 1,
         state=work.state_of(f"{prefix}quadrature"),
-        **options,
     )
 
     def nodes() -> None:
@@ -150,13 +151,13 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
     entries = [work.objective.space.entries[i] for i in work.members]
     trace = Trace(
         operator,
-        known=pairs.top_vectors,
+        known=(pairs.top, pairs.top_vectors),
         relative=spec.trace_tolerance,
         max_products=MAX_PROBES,
         seed=spec.seed + 2,
+        block=BLOCK if size <= SMALL else 1,
         segments=[entry.size for entry in entries],
         state=work.state_of(f"{prefix}trace"),
-        **options,
     )
 
     def sums() -> None:
@@ -172,11 +173,18 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
     yield from work.drive(f"{prefix}trace", f"{label}trace", trace, sums)
     if not prefix:
         scaled = Scaled(operator, theta[work.coordinates].abs())
-        sharpest = Lanczos(scaled, 1, tolerance=spec.tolerance, seed=spec.seed, state=work.state_of("invariant"), **options)
+        sharpest = Lanczos(scaled, 1, tolerance=spec.tolerance, seed=spec.seed, state=work.state_of("invariant"))
         yield from work.drive("invariant", "invariant sharpness", sharpest, lambda: None)
         work.put(sharpness_invariant=float(sharpest.pairs().top[0]))
     _notes(work, operator)
     return work.arrays
+
+
+def value_arrays(lanczos: Lanczos) -> dict[str, Any]:
+    """Eigenvalues as they stand, with estimated residuals: without vectors, so that it may be asked often."""
+    top, high, bottom, low = lanczos.values()
+    found = {"eigenvalues_top": top, "residuals_top": high, "eigenvalues_bottom": bottom, "residuals_bottom": low}
+    return found | {"norm": float(np.abs(lanczos.ritz()).max(initial=0.0))}
 
 
 def pair_arrays(pairs: Any) -> dict[str, Any]:
@@ -216,6 +224,12 @@ def densities(work: Work) -> None:
     work.put(density_grid=grid, density_width=width)
     for prefix in names:
         mean, error, mass = density(arrays[f"{prefix}nodes"], arrays[f"{prefix}weights"], grid, width)
-        work.put(**{f"{prefix}density": mean, f"{prefix}density_error": error, f"{prefix}density_mass": mass})
+        work.put(
+            **{
+                f"{prefix}density": mean,
+                f"{prefix}density_error": np.zeros(GRID) if work.exact else error,
+                f"{prefix}density_mass": mass,
+            }
+        )
     if work.spec.beside == "ggn" and "beside_trace" in arrays:
         work.put(trace_ggn=arrays["beside_trace"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..linalg import Lanczos
@@ -58,8 +56,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
             continue
         theta = thetas[step].to(objective.theta)
         operator = curvature(objective, spec, spec.operator, theta, work.shift)
-        options: dict[str, Any] = {"dtype": theta.dtype, "device": theta.device}
-        search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start, **options)
+        search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start)
         for products in search:
             work.done[f"step_{step}"] = int(products)
         pairs = search.pairs()
@@ -68,7 +65,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         series["residuals_top_steps"][i] = pairs.top_residuals.cpu().numpy()
         series["eigenvalue_bottom_steps"][i] = float(pairs.bottom[0]) if low else np.nan
         series["gradient_norm_steps"][i] = float(gradient.double().norm())
-        start = pairs.top_vectors.sum(1)
+        start = pairs.top_vectors
         work.put(**series)
         yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
         work.notes += [note for note in operator.notes if note not in work.notes]

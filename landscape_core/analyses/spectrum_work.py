@@ -71,11 +71,17 @@ class Work:
             self.done[stage] = int(products)
             if self.due:
                 show()
-                self.keep(stage, worker.state())
+                self._remember(stage, worker)
                 yield self.report(words)
         show()
-        self.keep(stage, worker.state())
+        self._remember(stage, worker)
         yield self.report(words)
+
+    def _remember(self, stage: str, worker: Any) -> None:
+        """Keep a worker's state, unless its vectors alone are too many bytes to be copied again and again."""
+        rows = int(getattr(worker, "count", 2)) + 1
+        fits = rows * self.size * self.objective.theta.element_size() <= STATE_BYTES
+        self.keep(stage, worker.state() if fits else {})
 
     def keep(self, stage: str, state: Mapping[str, Array]) -> None:
         """Remember the state of a stage for another attempt."""

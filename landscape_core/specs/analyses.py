@@ -171,6 +171,10 @@ class SpectrumSpec(AnalysisSpec):
     tolerance: float = field(
         1e-3, "Allowed residual: |Hv - lv| / |l| at the top, / |H| at the bottom; Lanczos only.", ge=1e-9, le=0.5
     )
+    multiples: bool = field(
+        False,
+        "Go on until no further copy of a multiple eigenvalue can be missing; Lanczos only, up to four times the products.",
+    )
     probes: int = field(8, "Random vectors of the density estimate; Lanczos only.", ge=1, le=200)
     lanczos_steps: int = field(40, "Products for each of them; Lanczos only.", unit="products", ge=2, le=500)
     trace_tolerance: float = field(0.02, "Relative standard error at which the trace estimate stops; Lanczos only.", gt=0, le=1)
