@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from landscape_core.__main__ import main
 from landscape_core.analyses.context import Context
 from landscape_core.analyses.context import Path as Trajectory
 from landscape_core.analyses.critical import classify, gradient_measure, newton_decrement
@@ -480,33 +479,22 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-def command(home, *arguments):
-    words = [sys.executable, "-m", "landscape_core", *arguments, "--home", str(home)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_nine_outliers_stand_apart(home, seed):
+def test_nine_outliers_stand_apart(home, seed, capsys):
     """A classifier of ten classes early in training, three seeds: nine eigenvalues, then a gap of at least 2.5."""
+
+    def command(*arguments):
+        capsys.readouterr()
+        assert main([*arguments, "--home", str(home)]) == 0
+        return capsys.readouterr().out
+
     run = f"relu-{seed}"
     fields = ("widths=[20]", "steps=100", "record=[50,100]", f"seed={seed}")
-    command(home, "train", "digits-mlp", "--run", run, *(part for field in fields for part in ("--set", field)))
+    command("train", "digits-mlp", "--run", run, *(part for field in fields for part in ("--set", field)))
     sources = [f"{run}@50", f"{run}@100"]
-    options = [
-        "--set",
-        "k=16",
-        "--set",
-        "k_bottom=1",
-        "--set",
-        "method=lanczos",
-        "--set",
-        "probes=1",
-        "--set",
-        "lanczos_steps=20",
-    ]
-    results = json.loads(command(home, "compute", "spectrum", *sources, *options, "--json"))
+    fields = ("k=15", "k_bottom=1", "method=lanczos", "probes=2", "lanczos_steps=20")
+    options = [part for field in fields for part in ("--set", field)]
+    results = json.loads(command("compute", "spectrum", *sources, *options, "--json"))
     for result in results:
         values = np.array(result["eigenvalues_top"])
         ratios = values[4:14] / values[5:15]
@@ -514,4 +502,9 @@ def test_nine_outliers_stand_apart(home, seed):
         assert ratios.max() >= 2.5
         assert result["outliers"] == 9
         assert result["classification"] == "not critical"
-    assert "Outliers: 9" in command(home, "compute", "spectrum", sources[1], *options)
+        assert result["eigenvalues_bottom"][0] < -0.05
+        assert result["stability_kind"] == "reference"
+        assert result["stability_limit"] == pytest.approx(20)
+    summary = command("compute", "spectrum", sources[1], *options)
+    assert "Outliers: 9" in summary
+    assert "Kind of point: not critical" in summary
