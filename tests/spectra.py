@@ -108,6 +108,8 @@ def estimate(seed: int = 0, probes: int = 6, **fields: Any) -> Result:
         "trace_layers_standard_error": np.full(4, 0.4),
         "negative_share_error": 0.004,
         "nullity_error": 80.0,
+        "nullity_bounds": np.array([101.0, 260.0]),
+        "negative_share_bounds": np.array([0.02, 0.6]),
         "effective_dimension_error": 6.0,
     }
     return changed(found, **arrays)

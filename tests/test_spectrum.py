@@ -18,7 +18,7 @@ from landscape_core.analyses.context import Context
 from landscape_core.analyses.context import Path as Trajectory
 from landscape_core.analyses.critical import classify, gradient_measure, newton_decrement
 from landscape_core.analyses.execute import analyse
-from landscape_core.analyses.spectrum import outliers
+from landscape_core.analyses.spectrum import outliers, share_bounds
 from landscape_core.analyses.spectrum_work import evenly
 from landscape_core.analyses.stability import stability
 from landscape_core.analyses.symmetries import zero_modes
@@ -225,6 +225,9 @@ def test_estimates_lie_within_their_errors(both):
     off = np.abs(estimate["trace_layers"] - exact["trace_layers"])
     assert (off <= 5 * estimate["trace_layers_standard_error"] + 1e-9).all()
     assert abs(estimate["negative_share"] - exact["negative_share"]) <= 4 * estimate["negative_share_error"] + 0.02
+    for name in ("negative_share", "nullity"):
+        low, high = estimate[f"{name}_bounds"]
+        assert low - 0.01 * high <= exact[name] <= high * 1.01
     assert abs(estimate["nullity"] - exact["nullity"]) <= 4 * estimate["nullity_error"]
     assert abs(estimate["effective_dimension"] - exact["effective_dimension"]) <= 5 * estimate["effective_dimension_error"] + 2
     assert estimate["outliers"] == exact["outliers"]
@@ -343,6 +346,13 @@ def test_the_gradients_measure_has_its_moments():
     assert bend == pytest.approx(float((a @ g).norm() / g.norm()))
     nodes, weights, bend = gradient_measure(a, torch.zeros(30, dtype=torch.float64), 8)
     assert newton_decrement(nodes, weights, 0.0, 0.0) == bend == 0
+
+
+def test_a_quadrature_proves_no_more_than_its_nodes_around_a_threshold():
+    nodes, weights = np.array([[-2.0, -1, 0, 1]]), np.array([[0.1, 0.2, 0.3, 0.4]])
+    assert share_bounds(nodes, weights, -0.5) == pytest.approx((0.1, 0.6))
+    assert share_bounds(nodes, weights, -3) == pytest.approx((0, 0.1))
+    assert share_bounds(nodes, weights, 5) == pytest.approx((0.6, 1))
 
 
 def test_outliers_are_counted_at_the_largest_gap():

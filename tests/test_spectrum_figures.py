@@ -178,7 +178,10 @@ def test_zero_modes_found_are_held_to_those_predicted() -> None:
     assert fewer.verdict == "warn"
     assert "float64" in fewer.words
     assert "75 more" in row(spectra.changed(spectra.exact(), nullity=176.0), "Zero eigenvalues").words
-    assert "± 80" in row(spectra.estimate(), "Zero eigenvalues").value
+    assert row(spectra.estimate(), "Zero eigenvalues").value == "101 to 260 of 1,510"
+    vague = row(spectra.changed(spectra.estimate(), negative_share_error=0.4), "Negative eigenvalues")
+    assert vague.value == "2 % to 60 %"
+    assert "bounds" in vague.words
 
 
 def test_equal_traces_are_recognised_within_their_errors() -> None:

@@ -63,16 +63,21 @@ def _finish(work: Work) -> None:
         negative, positive = int((values < -zero).sum()), int((values > zero).sum())
         flat, flat_error = float(p - negative - positive), 0.0
         share, share_error = negative / p, 0.0
+        bounds, flat_bounds = (share, share), (flat, flat)
     else:
         share, share_error = share_below(nodes, weights, -zero)
         below, below_error = share_below(nodes, weights, zero)
         flat, flat_error = p * max(0.0, below - share), p * (share_error + below_error)
+        bounds = share_bounds(nodes, weights, -zero)
+        inside = share_bounds(nodes, weights, zero)
+        flat_bounds = (p * max(0.0, inside[0] - bounds[1]), p * (inside[1] - bounds[0]))
         # A Ritz value is never beyond the end of the spectrum, so one beyond zero is proof enough.
         negative = int((bottom < -zero).sum()) if bottom.size else int(share > share_error)
         positive = int((top > zero).sum())
     modes = zero_modes(work.objective, spec.operator, work.members)
     if work.shift:
         modes = ZeroModes(0, ("weight decay lifts them all",))
+    flat_bounds = (max(flat_bounds[0], float(modes.count)) if not work.exact else flat_bounds[0], flat_bounds[1])
     count, gap = outliers(top, np.asarray(arrays["converged_top"]))
     effective, effective_error = integral(nodes, weights, lambda t: np.maximum(t, 0) / (np.maximum(t, 0) + spec.damping))
     squares = p * integral(nodes, weights, np.square)[0]
@@ -82,7 +87,9 @@ def _finish(work: Work) -> None:
         zero_threshold=zero,
         negative_share=share,
         negative_share_error=share_error,
+        negative_share_bounds=np.array(bounds),
         nullity=flat,
+        nullity_bounds=np.array(flat_bounds),
         nullity_error=flat_error,
         zero_modes_found=flat,
         nullity_predicted=modes.count,
@@ -102,6 +109,20 @@ def _finish(work: Work) -> None:
             work.context.training, rate_of(work.context, own_step(work.context)), whole=whole, decay_included=bool(work.shift)
         )
     )
+
+
+def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float, float]:
+    """What a Gauss quadrature proves of the share below a threshold, mean over probes: (at least, at most).
+
+    Between two nodes that enclose the threshold it says nothing: at least all nodes but the last below it, at most all up to
+    the first above it (Chebyshev-Markov-Stieltjes; nodes `(probes, m)` ascending).
+    """
+    below = (nodes <= threshold).sum(1)
+    sums = np.concatenate([np.zeros((len(nodes), 1)), np.cumsum(weights, 1)], 1)
+    rows = np.arange(len(nodes))
+    low = sums[rows, np.maximum(below - 1, 0)]
+    high = sums[rows, np.minimum(below + 1, nodes.shape[1])]
+    return float(low.mean()), float(high.mean())
 
 
 def outliers(values: Array, converged: Array) -> tuple[int, float]:

@@ -22,6 +22,7 @@ KINDS: tuple[Kind, ...] = ("density", "eigenvalues", "layers")
 OPERATORS = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical_fisher": "empirical Fisher"}
 BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: the second operator
 FLOOR = 0.4  # of an eigenvalue: the lower end of the count axis
+APART = 0.02  # of the axis: how near to a stem the curve leaves the pointer to it
 PER_DECADE = 6  # bars in each decade of the signed-log axis
 Data = Mapping[str, Any]
 
@@ -173,15 +174,14 @@ def _dense(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) ->
     if part.grid is not None and part.density is not None:
         counts = part.density * unit
         error = None if part.density_error is None else part.density_error * unit
-        traces += _area(part.grid, counts, error, tints[0], exact=part.exact)
+        traces += _area(part, counts, error, tints[0])
         high = float(max(high, counts.max(initial=0.0)))
         if has(part.beside, "density"):
             other = np.asarray(part.beside["density"], float) * unit
             name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
             line = {"color": BESIDE[dark], "width": 2, "dash": "dash"}
-            hover = f"{name}<br>%{{x:.4g}}: about %{{y:.3g}} eigenvalues within a kernel width<extra></extra>"
             lifted = np.where(other > FLOOR / 4, other, np.nan)
-            traces.append(go.Scatter(x=part.grid, y=lifted, mode="lines", line=line, name=name, hovertemplate=hover))
+            traces.append(go.Scatter(x=part.grid, y=lifted, mode="lines", line=line, name=name, hoverinfo="skip"))
     traces += _stems(part, colors, tints, _linear)
     if part.beside:
         traces += _beside_marks(part, dark, _linear)
@@ -201,21 +201,29 @@ def _counts(colors: Theme, high: float, title: str) -> dict[str, Any]:
     return y | {"type": "log", "range": [math.log10(FLOOR), top], "tickvals": ticks, "ticktext": words}
 
 
-def _area(grid: Array, counts: Array, error: Array | None, tint: str, *, exact: bool) -> list[Any]:
+def _area(part: Spectrum, counts: Array, error: Array | None, tint: str) -> list[Any]:
     """The density as a filled curve, with a band of one standard error where it is an estimate."""
+    assert part.grid is not None
+    grid = part.grid
     floor = FLOOR / 4  # below the axis: a log axis cannot show nothing
     traces: list[Any] = []
-    if error is not None and not exact and float(error.max(initial=0.0)) > 0:
+    if error is not None and not part.exact and float(error.max(initial=0.0)) > 0:
         edge = {"x": grid, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
         traces.append(go.Scatter(y=np.maximum(counts - error, floor).astype(np.float32), showlegend=False, **edge))
         upper = np.maximum(counts + error, floor).astype(np.float32)
         fill = {"fill": "tonexty", "fillcolor": faint(tint, 0.3)}
         traces.append(go.Scatter(y=upper, name="± 1 standard error", **fill, **edge))
-    hover = "%{x:.4g}: about %{y:.3g} eigenvalues within a kernel width<extra></extra>"
     line = {"color": tint, "width": 2}
     values = np.maximum(counts, floor).astype(np.float32)
     area = {"fill": "tozeroy", "fillcolor": faint(tint, 0.15)}
-    traces.append(go.Scatter(x=grid, y=values, mode="lines", line=line, name="density", hovertemplate=hover, **area))
+    traces.append(go.Scatter(x=grid, y=values, mode="lines", line=line, name="density", hoverinfo="skip", **area))
+    # The curve answers to the pointer away from the stems only: it would be nearer than their marks.
+    marks = np.concatenate([part.top, part.bottom])
+    far = np.abs(grid[:, None] - marks).min(axis=1, initial=np.inf) > APART * float(np.ptp(grid))
+    spots = np.flatnonzero(far & (counts > FLOOR))[::3]
+    hover = "%{x:.4g}: about %{y:.3g} eigenvalues within a kernel width<extra></extra>"
+    unseen = {"mode": "markers", "marker": {"opacity": 0, "color": tint}, "showlegend": False, "hovertemplate": hover}
+    traces.append(go.Scatter(x=grid[spots], y=values[spots], **unseen))
     return traces
 
 

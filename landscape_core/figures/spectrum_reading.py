@@ -19,6 +19,7 @@ NAMES = {
     "empirical_fisher": "empirical Fisher matrix",
 }
 PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
+VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
 SOLID = 0.999  # captured mass of the density that needs no word
 
 
@@ -80,9 +81,10 @@ def _point(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
         words += f" The smallest eigenvalue is {number(low)}" + (
             ", below zero." if low < -zero else ": none is below zero as far as this resolves."
         )
-    nullity = scalar(data, "nullity")
+    nullity, sure = scalar(data, "nullity"), text(data, "method") == "dense"
     if nullity is not None and kind in ("minimum", "degenerate", "strict saddle"):
-        words += f" Nullity {number(nullity)}: that many directions are flat to second order."
+        least = nullity if sure else scalar(data, "nullity_predicted") or 0.0
+        words += f" Nullity {'' if sure else 'at least '}{number(least)}: that many directions are flat to second order."
     if kind == "not critical" and gradient is not None and bend is not None and bend < 1e-2 * (_largest(data) or 1.0):
         words += " Along the gradient the loss hardly bends: gradient-flat, where searches for critical points stop in vain."
         verdict = "warn"
@@ -152,6 +154,7 @@ def _negative(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
     exact = text(data, "method") == "dense"
     count = f"{number(round(share * p))} of {p:,.0f}, " if p and exact else ""
     spread = f" ± {number(100 * error, 2)} %" if error else ""
+    value = f"{count}{number(100 * share, 3)} %{spread}"
     low = _lowest(data)
     words = f"The most negative is {number(low)}. " if low is not None and low < 0 else ""
     words += (
@@ -159,12 +162,14 @@ def _negative(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
         if share > 0
         else "No eigenvalue lies below zero."
     )
-    if not exact:
-        words += " The error holds what the estimate cannot tell from zero."
+    if error is not None and error > max(VAGUE * share, 0.01) and has(data, "negative_share_bounds"):
+        least, most = (float(bound) for bound in np.asarray(data["negative_share_bounds"]))
+        value = f"{number(100 * least, 2)} % to {number(100 * most, 3)} %"
+        words += " These are bounds: the estimate cannot tell on which side of zero the many tiny ones lie."
     zero = scalar(data, "zero_threshold") or 0.0
     formula = f"share of λ < −{number(zero, 2)}"
     source = "Böttcher & Wheeler 2022 on slices" if share > 0 else ""
-    yield Reading("Negative eigenvalues", f"{count}{number(100 * share, 3)} %{spread}", words, formula, source)
+    yield Reading("Negative eigenvalues", value, words, formula, source)
 
 
 def _trace(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -214,7 +219,9 @@ def _zeros(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     if found is None or predicted is None:
         return
     exact = text(data, "method") == "dense"
-    spread = f" ± {number(error, 2)}" if error else ""
+    value = number(round(found))
+    if not exact and error and has(data, "nullity_bounds"):
+        value = " to ".join(number(round(float(bound))) for bound in np.asarray(data["nullity_bounds"]))
     reasons = text(data, "nullity_reasons")
     words = f"The symmetries of this network give at least {number(predicted)}" + (f": {reasons}. " if reasons else ". ")
     verdict: Verdict = "ok"
@@ -226,10 +233,10 @@ def _zeros(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
     elif exact:
         words += f"{number(found - predicted)} more were found: dead units and directions that the sample does not see."
     else:
-        words += "The estimate cannot tell an exact zero from a very small eigenvalue; the error says how far."
+        words += "The estimate cannot tell an exact zero from a very small eigenvalue: these are bounds."
     formula = f"|λ| ≤ {number(scalar(data, 'zero_threshold') or 0.0, 2)}, {number(spec.zero_tolerance, 2)} of the largest"
     of = f" of {p:,.0f}" if p else ""
-    yield Reading("Zero eigenvalues", f"{number(round(found))}{spread}{of}", words, formula, "", verdict)
+    yield Reading("Zero eigenvalues", f"{value}{of}", words, formula, "", verdict)
 
 
 def _flatness(data: Data, spec: SpectrumSpec) -> Iterator[Reading]:
