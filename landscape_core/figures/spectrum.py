@@ -22,6 +22,7 @@ KINDS: tuple[Kind, ...] = ("density", "eigenvalues", "layers")
 OPERATORS = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical_fisher": "empirical Fisher"}
 BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: the second operator
 FLOOR = 0.4  # of an eigenvalue: the lower end of the count axis
+CLOSE = 0.02  # relative: eigenvalues further apart are never taken for one, however uncertain they still are
 APART = 0.02  # of the axis: how near to a stem the curve leaves the pointer to it
 PER_DECADE = 6  # bars in each decade of the signed-log axis
 Data = Mapping[str, Any]
@@ -364,12 +365,12 @@ LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def merged(values: Array, errors: Array) -> list[Group]:
-    """Neighbours closer than their errors (at least 1e-6 of their size) as one group; `values` are sorted."""
+    """Neighbours closer than their errors (1e-6 to 0.02 of their size) as one group; `values` are sorted."""
     groups: list[Group] = []
     for i, (value, error) in enumerate(zip(values, errors, strict=True)):
         if groups:
             last = groups[-1]
-            if abs(last.value - value) <= max(1e-6 * abs(value), min(error, last.error)):
+            if abs(last.value - value) <= max(1e-6 * abs(value), min(error, last.error, CLOSE * abs(value))):
                 groups[-1] = Group(last.value, max(last.error, float(error)), last.first, last.count + 1)
                 continue
         groups.append(Group(float(value), float(error), i, 1))

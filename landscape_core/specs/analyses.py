@@ -56,7 +56,7 @@ class CalibrationSpec(AnalysisSpec):
     """Time one forward pass, one gradient and one Hessian-vector product: what every cost estimate rests on."""
 
     def work(self, _parameters: int = 0, /) -> dict[str, float]:
-        return {"forwards": 4, "gradients": 2, "products": 1}
+        return {"forwards": 4, "gradients": 2, "products": 2}
 
 
 Directions = Literal["filter", "layer", "model", "gaussian", "essay", "pca", "gradient", "difference", "through", "given"]
@@ -148,6 +148,7 @@ class SurfaceSpec(AnalysisSpec):
 
 Operator = Literal["hessian", "ggn", "fisher", "empirical_fisher"]
 DENSE_LIMIT = 3000  # parameters up to which the exact matrix is affordable and the referee of every estimate
+LANCZOS_BYTES = 2 << 30  # that a Lanczos basis may take before it restarts
 RUN_STEPS = 24  # checkpoints of a run that are looked at unless asked otherwise
 
 
@@ -186,7 +187,8 @@ class SpectrumSpec(AnalysisSpec):
         1e-2,
         "c of the effective dimension, the sum of l / (l + c) over positive eigenvalues.",
         unit="loss per unit length²",
-        gt=0,
+        ge=1e-12,
+        le=1e6,
     )
     layers: tuple[str, ...] | None = field(
         None, "Only these layers or parameters, by name: the diagonal block of the matrix; null takes all.", max_length=200
@@ -237,10 +239,6 @@ class SpectrumSpec(AnalysisSpec):
     def of_training(self) -> bool:
         return True
 
-    def basis(self) -> int:
-        """Lanczos vectors held at most, before a restart."""
-        return 2 * (self.k + self.k_bottom) + 30
-
     def work(self, parameters: int = 0, /) -> dict[str, float]:
         limit = float(parameters or 10**9)
         if self.over == "run":
@@ -258,4 +256,9 @@ class SpectrumSpec(AnalysisSpec):
         }
 
     def vectors_held(self, parameters: int = 0, /) -> float:
-        return 4.0 * parameters if self.exact(parameters) else float(max(self.basis(), self.lanczos_steps))
+        if self.exact(parameters):
+            return 4.0 * parameters
+        wanted = self.k + self.k_bottom
+        # Lanczos restarts when its basis is full: 2 GiB of vectors, or what the wanted pairs need at least.
+        room = max(2 * wanted + 8, LANCZOS_BYTES // (4 * max(1, parameters)))
+        return float(min(2.5 * self.k + 8 * self.k_bottom + 30, room, 320) + wanted)
