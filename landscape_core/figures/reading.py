@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from landscape_core.specs import RANDOM_DIRECTIONS, AnalysisSpec, InputError, SurfaceSpec, analysis
 
 from .quantity import has, number, scalar, text
-
-Verdict = Literal["ok", "note", "warn"]
-Data = Mapping[str, Any]
+from .spectrum_reading import spectrum_reading
+from .statement import Data, Reading, Verdict
 
 LI = "Hao Li et al. 2018, arXiv:1712.09913"
 SKEW = (0.1, 0.5)  # |cos| of the axes: above the first angles look bent, above the second shapes are misleading
@@ -23,18 +21,6 @@ BENT = 1.25  # ratio of finite to infinitesimal curvature that is worth a word
 WALK = 0.02  # how much more than a random walk a path's plane must explain
 OFF = 0.5  # share of a checkpoint's distance that may lie off the plane before its shadow stops meaning much
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One line of the certificate: a number with its unit, what it says here, how it is defined, and a verdict."""
-
-    name: str
-    value: str
-    words: str
-    formula: str = ""
-    source: str = ""
-    verdict: Verdict = "ok"
 
 
 def reading(result: Data) -> list[Reading]:
@@ -411,4 +397,4 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "given": ("The vectors that were given.", "", ""),
 }
-READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {"surface": surface_reading}
+READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {"surface": surface_reading, "spectrum": spectrum_reading}
