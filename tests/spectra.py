@@ -84,7 +84,14 @@ def exact(seed: int = 0, *, beside: bool = False, **fields: Any) -> Result:
     if beside:
         other = np.maximum(every, 0)
         found = {"eigenvalues_top": other[::-1][:10], "residuals_top": np.zeros(10), "eigenvalues_bottom": other[:5]}
-        found |= {"density": kernel, "density_error": np.zeros(401), "trace": other.sum(), "trace_standard_error": 0.0}
+        found |= {
+            "nodes": other[None],
+            "weights": arrays["weights"],
+            "density": kernel,
+            "density_error": np.zeros(401),
+            "trace": other.sum(),
+            "trace_standard_error": 0.0,
+        }
         arrays |= {f"beside_{name}": value for name, value in found.items()} | {"beside_kind": "ggn"}
         fields = {"beside": "ggn", **fields}
     return result(arrays, SpectrumSpec(**fields))

@@ -62,7 +62,7 @@ def spectrum_figure(
     if kind == "eigenvalues":
         traces, axes = _ranked(part, colors, tints, dark)
     elif log:
-        traces, axes = _spread(part, colors, tints, zero or part.zero)
+        traces, axes = _spread(part, colors, tints, dark, zero or part.zero)
     else:
         traces, axes = _dense(part, colors, tints, dark)
     legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "traceorder": "normal"}
@@ -179,7 +179,7 @@ def _dense(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) ->
         high = float(max(high, counts.max(initial=0.0)))
         if has(part.beside, "density"):
             other = np.asarray(part.beside["density"], float) * unit
-            name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+            name = _beside_name(part)
             line = {"color": BESIDE[dark], "width": 2, "dash": "dash"}
             lifted = np.where(other > FLOOR / 4, other, np.nan)
             traces.append(go.Scatter(x=part.grid, y=lifted, mode="lines", line=line, name=name, hoverinfo="skip"))
@@ -228,7 +228,7 @@ def _area(part: Spectrum, counts: Array, error: Array | None, tint: str) -> list
     return traces
 
 
-def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) -> tuple[list[Any], dict[str, Any]]:
+def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool, zero: float) -> tuple[list[Any], dict[str, Any]]:
     """Counts in bins of a signed-log axis: decades of |value| above `zero` on both sides of what counts as zero."""
     place = signed_log(zero)
     traces: list[Any] = []
@@ -236,7 +236,7 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) 
     high = 10.0
     if part.nodes is not None and part.weights is not None:
         ends += [float(part.nodes.min()), float(part.nodes.max())]
-        at, mean, error = binned(part, place)
+        at, mean, error = binned(part.nodes, part.weights, part.parameters, place)
         high = float(max(high, mean.max(initial=0.0)))
         below, middle = at < -0.5, np.abs(at) <= 0.5
         for mask, tint, name in (
@@ -253,7 +253,16 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) 
             traces.append(
                 go.Bar(**bars, **spread, name=name, marker={"color": faint(tint, 0.65)}, hovertemplate=hover, customdata=words)
             )
+    if part.beside and has(part.beside, "nodes", "weights"):
+        nodes, weights = (np.asarray(part.beside[name], float) for name in ("nodes", "weights"))
+        ends += [float(nodes.min()), float(nodes.max())]
+        at, mean, _ = binned(nodes, weights, part.parameters, place)
+        line = {"color": BESIDE[dark], "width": 2, "shape": "hvh"}
+        outline = {"x": at, "y": np.maximum(mean, FLOOR / 4), "mode": "lines", "line": line, "hoverinfo": "skip"}
+        traces.append(go.Scatter(**outline, name=_beside_name(part)))
     traces += _stems(part, colors, tints, place)
+    if part.beside:
+        traces += _beside_marks(part, dark, place)
     low_end, high_end = (float(place(np.array([end]))[0]) for end in (min(ends), max(ends)))
     x = cartesian_axis(colors, "eigenvalue  (loss per unit length², signed logarithm)")
     x |= {"range": [low_end - 0.7, high_end + 0.5], "showgrid": False, "tickangle": 0} | _powers(low_end, high_end, zero)
@@ -276,17 +285,15 @@ def signed_log(zero: float) -> Any:
     return place
 
 
-def binned(part: Spectrum, place: Any) -> tuple[Array, Array, Array]:
+def binned(nodes: Array, weights: Array, parameters: int, place: Any) -> tuple[Array, Array, Array]:
     """Centres of the bars, the number of eigenvalues in each (mean over probes) and its standard error."""
-    assert part.nodes is not None
-    assert part.weights is not None
-    spots = place(part.nodes)
+    spots = place(nodes)
     reach = math.ceil(float(np.abs(spots).max(initial=1.0)))
     outer = 0.5 + np.arange(reach * PER_DECADE + 1) / PER_DECADE
     edges = np.concatenate([-outer[::-1], outer])
     # What counts as zero is one bar: everything at position 0.
-    rows = [np.histogram(x, edges, weights=w)[0] for x, w in zip(spots, part.weights, strict=True)]
-    table = np.asarray(rows) * part.parameters
+    rows = [np.histogram(x, edges, weights=w)[0] for x, w in zip(spots, weights, strict=True)]
+    table = np.asarray(rows) * parameters
     error = table.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else np.zeros(table.shape[1])
     return (edges[1:] + edges[:-1]) / 2, table.mean(axis=0), error
 
@@ -377,8 +384,12 @@ def merged(values: Array, errors: Array) -> list[Group]:
     return groups
 
 
+def _beside_name(part: Spectrum) -> str:
+    return OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+
+
 def _beside_marks(part: Spectrum, dark: bool, place: Any) -> list[Any]:
-    name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+    name = _beside_name(part)
     values = np.asarray(part.beside["eigenvalues_top"], float)
     words = [f"{name} {group.words('λ')}" for group in merged(values, np.zeros(values.size))]
     groups = merged(values, np.zeros(values.size))
@@ -390,7 +401,7 @@ def _beside_marks(part: Spectrum, dark: bool, place: Any) -> list[Any]:
 def _ranked(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) -> tuple[list[Any], dict[str, Any]]:
     """Value against rank with residuals as error bars: positive ones of the top, negative ones of the bottom by size."""
     traces: list[Any] = []
-    name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+    name = _beside_name(part)
     other = np.asarray(part.beside.get("eigenvalues_top", []), float)
     series = (
         (part.top, part.top_error, tints[0], "largest", "circle", 1.0),

@@ -70,8 +70,9 @@ def control(
             **common,
         )
     if kind == "tags":
+        hint = "all" if _optional(spec, name) else "RUN@STEP"
         return dmc.TagsInput(
-            id=place, value=list(value or []), data=list(suggestions), placeholder="RUN@STEP", clearable=True, **common
+            id=place, value=list(value or []), data=list(suggestions), placeholder=hint, clearable=True, **common
         )
     if suggestions:
         return dmc.Autocomplete(
