@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,12 +35,25 @@ def size_of(operator: Any) -> int:
     return int(rows)
 
 
-def multiplied(operator: Any, vectors: Tensor) -> Tensor:
-    """The product with `(p,)` or `(p, k)`. Raises InputError where it is not finite: no spectrum can be had then."""
+def multiplied(operator: Any, vectors: Tensor, dtype: torch.dtype) -> Tensor:
+    """The product with `(p,)` or `(p, k)` in a dtype. Raises InputError for one of another shape."""
     found: Tensor = operator @ vectors
-    if not bool(torch.isfinite(found).all()):
+    if found.shape != vectors.shape:
+        raise InputError(f"the operator turned vectors of shape {tuple(vectors.shape)} into {tuple(found.shape)}")
+    return found.detach().to(dtype)
+
+
+def finite(numbers: np.ndarray) -> np.ndarray:
+    """The numbers, already off the device. Raises InputError where a product was not finite: no spectrum can be had then."""
+    if not np.isfinite(numbers).all():
         raise InputError("a product with the operator is not finite: the loss overflows or is undefined at these weights")
-    return found
+    return numbers
+
+
+def generator(seed: int, index: int) -> torch.Generator:
+    """The generator, on the CPU, of random vector number `index` of a seed: the same whatever was drawn before, and where."""
+    key = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(key >> np.uint64(1)))
 
 
 def random_signs(p: int, count: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:

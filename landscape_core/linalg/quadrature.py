@@ -75,7 +75,7 @@ class Quadrature:
             alive = [i for i in range(b) if m < sizes[i]]
             if not alive:
                 break
-            products = multiplied(self.operator, torch.stack([bases[i, m] for i in alive], 1)).to(self.dtype)
+            products = multiplied(self.operator, torch.stack([bases[i, m] for i in alive], 1), self.dtype)
             self.products += len(alive)
             for i, product in zip(alive, products.T, strict=True):
                 rest, coefficients = orthogonal(bases[i, : m + 1], product)

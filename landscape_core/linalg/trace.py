@@ -186,7 +186,7 @@ class Trace:
 
     def _times(self, vectors: Tensor) -> Tensor:
         self.products += vectors.shape[1]
-        return multiplied(self.operator, vectors.contiguous()).to(self.dtype)
+        return multiplied(self.operator, vectors.contiguous(), self.dtype)
 
     def _without(self, vectors: Tensor) -> Tensor:
         return vectors if self._basis is None else vectors - self._basis @ (self._basis.T @ vectors)
