@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..specs import InputError
 
+STATE_BYTES = 32 << 20  # of vectors that the state of unfinished probes may hold; of more, they begin anew
+
 
 class LinearOperator(Protocol):
     """A symmetric operator on vectors of length p: `shape` is (p, p), `@` takes `(p,)` and `(p, k)`. A matrix is one."""
@@ -56,9 +58,9 @@ def generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(key >> np.uint64(1)))
 
 
-def random_signs(p: int, count: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Rademacher vectors `(p, count)`, drawn on the CPU: the same on every device."""
-    signs = torch.randint(0, 2, (count, p), generator=generator, dtype=torch.int8).T
+def random_signs(p: int, seed: int, index: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Rademacher vector `(p,)` number `index` of a seed."""
+    signs = torch.randint(0, 2, (p,), generator=generator(seed, index), dtype=torch.int8)
     return signs.to(device=device, dtype=dtype) * 2 - 1
 
 
