@@ -151,7 +151,8 @@ def test_close_pairs_are_told_apart():
 
 @pytest.mark.parametrize(("k", "tolerance"), [(10, 1e-3), (20, 1e-3), (10, 1e-5)])
 def test_products_are_no_more_than_those_of_arpack(k, tolerance):
-    """All of ours are counted, those of the verification too."""
+    """All of ours are counted, those of the verification too; over three matrices, for one may be lucky either way."""
+    theirs = own = 0
     for seed in range(3):
         matrix = rotated(tailed(1000, seed), seed)
         counted, ours = Counted(matrix), Counted(matrix)
@@ -159,7 +160,9 @@ def test_products_are_no_more_than_those_of_arpack(k, tolerance):
         eigsh(peer, k, which="LA", tol=tolerance, v0=np.random.default_rng(seed).standard_normal(1000))
         found = eigenpairs(ours, k, tolerance=tolerance, seed=seed)
         assert bool(found.top_converged.all())
-        assert found.products == ours.products <= 1.1 * counted.products
+        assert found.products == ours.products
+        theirs, own = theirs + counted.products, own + ours.products
+    assert own <= 1.1 * theirs
 
 
 def test_memory_is_honoured_by_restarts():
@@ -168,15 +171,17 @@ def test_memory_is_honoured_by_restarts():
     values = torch.linspace(0, 1, p) ** 8
     values[:4] = torch.tensor([9.0, 7.0, 5.0, -2.0])
     operator = Diagonal(values, torch.float32)
-    solver = Lanczos(operator, 3, 1, tolerance=1e-3, memory=bound)
+    solver = Lanczos(operator, 6, 1, tolerance=1e-3, memory=bound, max_products=45)
     place, largest = solver._basis.data_ptr(), 0
     for _ in solver:
         assert solver._basis.data_ptr() == place
         largest = max(largest, solver.count)
     assert solver._basis.nbytes <= bound
     assert largest == solver.rows < solver.products  # it was filled, and restarted
-    assert np.allclose(solver.pairs().top, [9, 7, 5], rtol=1e-5)
-    assert np.allclose(solver.pairs().bottom, [-2], rtol=1e-3)
+    assert np.allclose(solver.pairs().top[:3], [9, 7, 5], rtol=1e-5)
+    assert np.allclose(solver.pairs().bottom, [-2], rtol=1e-5)
+    basis = solver._basis[: solver.count].double()
+    assert (basis @ basis.T - torch.eye(len(basis))).abs().max() < 1e-5  # 9e-5 if sums are taken in float32
     with pytest.raises(InputError, match="memory for 9 basis vectors"):
         Lanczos(operator, 5, 1, memory=10 * p * 4)
 
@@ -193,11 +198,11 @@ def test_products_have_an_end():
 def test_noise_in_the_products_is_not_taken_for_convergence():
     """The recursion cannot see it: only a product with the vectors found does."""
     values = tailed(2000)
-    found = eigenpairs(Diagonal(values, noise=0.05), 10, tolerance=1e-3)
+    found = eigenpairs(Diagonal(values, noise=0.003), 3, tolerance=1e-4, max_products=200)
     true = (torch.from_numpy(values)[:, None] * found.top_vectors - found.top_vectors * found.top).norm(dim=0) / found.top
     assert not bool(found.top_converged.any())
     assert (found.top_residuals > true / 2).all()
-    assert found.products < 400
+    assert found.products <= 60
 
 
 def test_restarts_do_not_change_the_answer():
@@ -234,8 +239,7 @@ def test_what_was_killed_goes_on_with_no_product_twice(case):
         second = Lanczos(operator, **options, state=first.state())
         for _ in second:
             pass
-        again = 0 if after < len(stops) or first._found is not None else 1
-        assert second.products == whole.products == done + operator.products, (after, again)
+        assert second.products == whole.products == done + operator.products
         assert np.allclose(second.pairs().top, whole.pairs().top, rtol=1e-12)
         assert np.allclose(second.pairs().top_residuals, whole.pairs().top_residuals, rtol=1e-3, atol=1e-12)
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..specs import InputError
 from .dense import Eigenpairs
-from .operators import finite, generator, kind_of, multiplied, orthogonal, size_of
+from .operators import finite, generator, kind_of, multiplied, orthogonal, size_of, unit
 
 MEMORY = 2 << 30  # bytes that the basis may take unless told otherwise
 ROWS = 320  # and the vectors it may hold: beyond that a restart is cheaper than the small problem
-ATTEMPTS = 6  # times that multiplied-out residuals may be larger than the estimates said
+STRICTNESS = 0.5  # of the tolerance: what estimated residuals must reach
 COLUMNS = 1 << 16  # of the basis that a restart works on at a time
 SPARE = 8  # vectors beyond twice the wanted that a basis must be able to hold
 PATIENCE = 3  # a search for further copies whose outcome is in doubt may take so many times its length
@@ -64,7 +64,7 @@ class Lanczos:
         if top < 0 or bottom < 0 or not 1 <= top + bottom <= self.p:
             raise InputError(f"between 1 and p = {self.p} eigenpairs can be wanted (got {top} and {bottom})")
         self.dtype, self.device = kind_of(operator, dtype, device)
-        self.limit = max_products if max_products is not None else max(20 * self.p, 1000)
+        self.limit = max_products if max_products is not None else max(2 * self.p, 1000)
         self.rows = self._rows(memory)
         # Untouched memory costs nothing, and growing would need the old and the new basis at once.
         self._basis = torch.empty(min(self.rows + 1, self.p), self.p, dtype=self.dtype, device=self.device)
@@ -74,7 +74,6 @@ class Lanczos:
         self.products = 0
         self._tail = 0.0  # norm of what the last product had outside the basis
         self._scale = 0.0  # largest absolute Ritz value so far
-        self._strictness = 0.5  # of the tolerance: what estimated residuals must reach
         self._drawn = 0  # random vectors so far
         self._since = 0  # products before the present search for further copies
         self._searched: np.ndarray | None = None  # wanted eigenvalues when it began
@@ -110,10 +109,10 @@ class Lanczos:
                 yield self.products
             else:
                 before = self.products
-                pairs = self._verified()
+                # Whatever it shows, the end: what is beyond the estimates is noise of the products, which more do not lower.
+                self._found = self._verified()
                 if self.products > before:
                     yield self.products
-                self._found = pairs if self._complete(pairs) else None
 
     def _expand(self) -> None:
         """One product: a column of V'HV, and the next basis vector."""
@@ -138,14 +137,14 @@ class Lanczos:
         """The next random vector `(p,)`; which one depends on the seed and on how many were drawn, so it survives a resume."""
         self._drawn += 1
         vector = torch.randn(self.p, generator=generator(self.seed, self._drawn), dtype=self.dtype).to(self.device)
-        return vector / vector.norm()
+        return unit(vector)
 
     def _fresh(self) -> Tensor:
         """A random unit vector orthogonal to the basis."""
         vector = self._random()
         for _ in range(2):
             vector = orthogonal(self._basis[: self.count], vector)[0]
-            vector = vector / vector.norm()
+            vector = unit(vector)
         return vector
 
     def _first(self, start: Tensor | None) -> Tensor:
@@ -155,7 +154,7 @@ class Lanczos:
             vectors = start.reshape(self.p, -1).to(self._basis)
             vector = (vectors / vectors.norm(dim=0)).sum(1)
             if bool(torch.isfinite(vector).all()) and float(vector.norm()) > 0:
-                return vector / vector.norm()
+                return unit(vector)
         return self._random()
 
     # -- restarts -----------------------------------------------------------------------------------------------------
@@ -251,20 +250,8 @@ class Lanczos:
         values, vectors = self._small()
         errors = self._errors(vectors)
         top, bottom = self._places()
-        good = (errors[np.r_[top, bottom]] <= self._strictness * self._limits(values[top], values[bottom])).all()
+        good = (errors[np.r_[top, bottom]] <= STRICTNESS * self._limits(values[top], values[bottom])).all()
         return bool(good) and not self._searching(values, errors)
-
-    def _complete(self, pairs: Eigenpairs) -> bool:
-        """Whether verified pairs are the answer. If not, the recursion must go further before they are verified again."""
-        if (
-            self.products >= self.limit
-            or self.count == self.p
-            or bool(pairs.top_converged.all() and pairs.bottom_converged.all())
-        ):
-            return True
-        self._strictness /= 4
-        # Estimates that are small enough already say that the rest is noise of the products, which more of them do not lower.
-        return self._strictness < 0.5 * 4.0**-ATTEMPTS or self._settled()
 
     # -- what is found ------------------------------------------------------------------------------------------------
 
@@ -333,7 +320,7 @@ class Lanczos:
     def _each(self, small: np.ndarray, k: int, places: np.ndarray) -> Eigenpairs:
         """The Ritz pairs at `places`, the first k of them of the top, with residuals from a product with every vector."""
         vectors = self._vectors(small, places)
-        vectors = vectors / vectors.norm(dim=0)
+        vectors = unit(vectors)
         products = multiplied(self.operator, vectors.contiguous(), self.dtype)
         self.products += vectors.shape[1]
         values = (vectors * products).sum(0, dtype=torch.float64)
@@ -366,7 +353,7 @@ class Lanczos:
     def state(self) -> dict[str, np.ndarray]:
         """What `state` takes to go on: basis `(m + 1, p)`, V'HV, counts; at the end also the residuals."""
         rows = min(self.count + 1, self.p)
-        numbers = [self.products, self._tail, self._scale, self._strictness, self._drawn, self._since]
+        numbers = [self.products, self._tail, self._scale, self._drawn, self._since]
         found = self._found
         return {
             "basis": self._basis[:rows].cpu().numpy().copy(),
@@ -386,7 +373,7 @@ class Lanczos:
             self._basis[index] = torch.from_numpy(row).to(self._basis)
         count = self.count = len(state["projected"])
         self._projected[:count, :count], self._slack[:count] = state["projected"], state["slack"]
-        products, self._tail, self._scale, self._strictness, drawn, since = (float(x) for x in state["numbers"])
+        products, self._tail, self._scale, drawn, since = (float(x) for x in state["numbers"])
         self.products, self._drawn, self._since = int(products), int(drawn), int(since)
         self._searched = np.asarray(state["searched"]) if len(state["searched"]) else None
         if len(state["verified"]) == self.top + self.bottom:
