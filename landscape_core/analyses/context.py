@@ -35,6 +35,8 @@ class Context:
     weights: Callable[[str], Tensor] = _no_run  # theta (p,) of another checkpoint of the same task
     paths: Callable[[str], Path] | None = None  # the path of another run of the same task
     vectors: Sequence[Tensor] = ()  # directions given by the caller
+    training: Mapping[str, Any] = field(default_factory=dict)  # how the source's run was trained: fields of TrainingSpec
+    rates: Mapping[int, float] = field(default_factory=dict)  # its learning rate, by step
     partial: Mapping[str, Array] = field(default_factory=dict)  # arrays that an interrupted attempt left
     provenance: Mapping[str, Any] = field(default_factory=dict)  # fingerprints of what the result rests on
 

@@ -114,6 +114,8 @@ def run_context(
         weights=weights,
         paths=path,
         partial=partial or {},
+        training={**record.training, "train_samples": record.sizes.get("train", 0)} if record.training else {},
+        rates={item.step: rate for item in record.checkpoints if (rate := item.metrics.get("lr")) is not None},
         provenance={
             "fingerprint": checkpoint.fingerprint,
             "data": record.data,

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ import plotly.graph_objects as go
 from landscape_core.specs import Array, InputError, Spec
 
 from .quantity import QUANTITIES
+from .spectrum import spectrum_figure
+from .spectrum_more import spectrum_rows
 from .surface import surface_figure
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
-FIGURES = {"surface": surface_figure}
+FIGURES: dict[str, Callable[..., go.Figure]] = {"surface": surface_figure, "spectrum": spectrum_figure}
 
 
 def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
@@ -30,13 +32,19 @@ def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
 
 
 def to_csv(result: Mapping[str, Any]) -> str:
-    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines. Not finite is `nan` or `inf`."""
-    columns = _columns(result)
+    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number.
+
+    Not finite is `nan` or `inf`.
+    """
+    if "eigenvalues_top" in result:
+        header, rows = spectrum_rows(result)
+    else:
+        columns = _columns(result)
+        header, rows = list(columns), zip(*(column.reshape(-1).tolist() for column in columns.values()), strict=True)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    arrays = [column.reshape(-1).tolist() for column in columns.values()]
-    writer.writerows([repr(value) for value in row] for row in zip(*arrays, strict=True))
+    writer.writerow(header)
+    writer.writerows([value if isinstance(value, str) else repr(value) for value in row] for row in rows)
     return buffer.getvalue()
 
 

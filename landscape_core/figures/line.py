@@ -12,7 +12,7 @@ from landscape_core.specs import Array
 
 from .overlays import anchor_points, center_point, read_path
 from .quantity import Scale, Slice, axis_title, base_quantity, format_value, has, read_slice
-from .style import CENTER_COLOR, MASK_COLOR, Theme, cartesian_axis
+from .style import CENTER_COLOR, MASK_COLOR, Theme, cartesian_axis, faint
 
 CUTS = ("#1c7ed6", "#e8590c")  # blue and orange: apart for every common kind of colour vision
 CUTS_DARK = ("#4dabf7", "#ffa94d")
@@ -98,13 +98,13 @@ def _band(part: Slice, scale: Scale, tint: str) -> list[Any]:
             scale.place(np.maximum(mean - spread, np.where(known, part.values, np.inf).min(axis=0))),
         )
         traces.append(go.Scatter(y=bottom, **edge))
-        fill = {"fill": "tonexty", "fillcolor": _faint(tint, 0.22)}
+        fill = {"fill": "tonexty", "fillcolor": faint(tint, 0.22)}
         traces.append(go.Scatter(y=top, **{**edge, "showlegend": True}, **fill, name="± 1 standard deviation"))
         gap = np.full((count, 1), np.nan)
         x = np.column_stack([np.tile(part.alphas, (count, 1)), gap]).reshape(-1)
         y = np.column_stack([scale.place(part.values), gap]).reshape(-1).astype(np.float32)
-        faint = {"color": _faint(tint, 0.35), "width": 1}
-        traces.append(go.Scatter(x=x, y=y, mode="lines", line=faint, hoverinfo="skip", name=f"{count} random directions"))
+        thin = {"color": faint(tint, 0.35), "width": 1}
+        traces.append(go.Scatter(x=x, y=y, mode="lines", line=thin, hoverinfo="skip", name=f"{count} random directions"))
     name = part.label + (", mean" if count > 1 else "")
     line = {"color": tint, "width": 2.5}
     traces.append(
@@ -173,8 +173,3 @@ def _marks(data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, pa
         height = [float(scale.place(center[2]))]
         traces.append(go.Scatter(x=[0.0], y=height, mode="markers", marker=marker, name="these weights", hoverinfo="name"))
     return traces
-
-
-def _faint(color: str, opacity: float) -> str:
-    red, green, blue = (int(color.lstrip("#")[k : k + 2], 16) for k in (0, 2, 4))
-    return f"rgba({red},{green},{blue},{opacity})"

@@ -50,6 +50,12 @@ def color_scale(name: str, over: str | None = None, share: float = 0.0) -> list[
     return [*((at * top, color) for at, color in stops), (top, over), (1.0, over)]
 
 
+def faint(color: str, opacity: float) -> str:
+    """A colour `#rrggbb` with an opacity."""
+    red, green, blue = (int(color.lstrip("#")[k : k + 2], 16) for k in (0, 2, 4))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
 def caption_lines(sentences: Sequence[str], width: int) -> list[str]:
     """The sentences wrapped to `width` characters, each starting on a line of its own."""
     return [line for sentence in sentences for line in textwrap.wrap(sentence, width)]

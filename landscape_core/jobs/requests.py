@@ -84,7 +84,8 @@ class Request:
 
     def key(self, home: Path) -> str:
         """32 hex digits of the SHA-256 of all that decides the numbers: kind and version, the canonical Spec, the network,
-        the loss, and fingerprints of the weights, the samples, the other checkpoints and the files that the Spec names.
+        the loss, and fingerprints of the weights, the samples, the other checkpoints and the files that the Spec names; the
+        optimiser where the analysis rests on it.
 
         Raises InputError for a bad Spec, or a run, checkpoint or file that is not there.
         """
@@ -102,19 +103,20 @@ class Request:
         references = [_fingerprints(runs, text) for text in spec.references()]
         if spec.whole_run():
             references.append(_fingerprints(runs, run.name))
-        return _digest(
-            {
-                "kind": self.kind,
-                "version": analysis(self.kind).version,
-                "spec": spec.canonical(),
-                "architecture": [run.task.rsplit("-", 1)[1], task.architecture.canonical(), task.loss],
-                "weights": checkpoint.fingerprint,
-                "dtype": run.dtype,
-                "data": {name: value for name, value in run.data.items() if both or name == spec.split},
-                "references": references,
-                "files": _file_fingerprints(spec),
-            }
-        )
+        content = {
+            "kind": self.kind,
+            "version": analysis(self.kind).version,
+            "spec": spec.canonical(),
+            "architecture": [run.task.rsplit("-", 1)[1], task.architecture.canonical(), task.loss],
+            "weights": checkpoint.fingerprint,
+            "dtype": run.dtype,
+            "data": {name: value for name, value in run.data.items() if both or name == spec.split},
+            "references": references,
+            "files": _file_fingerprints(spec),
+        }
+        if spec.of_training():
+            content["training"] = [run.training, checkpoint.metrics.get("lr"), run.sizes.get("train")]
+        return _digest(content)
 
     def stands(self, home: Path) -> bool:
         """Whether what the job leaves on disk besides its Result is still there: for `train` the finished run of this Spec,

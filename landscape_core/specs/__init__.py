@@ -1,6 +1,6 @@
 """What can be asked and what comes back. Imports nothing of ours and never torch: the web process lives on this room."""
 
-from .analyses import RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SurfaceSpec
+from .analyses import DENSE_LIMIT, RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
 from .registry import ANALYSES, Analysis, analysis
@@ -13,6 +13,7 @@ __all__ = [
     "ANALYSES",
     "ARCHITECTURES",
     "DATA",
+    "DENSE_LIMIT",
     "RANDOM_DIRECTIONS",
     "TASKS",
     "UPLOADS",
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "RunRecord",
     "Spec",
+    "SpectrumSpec",
     "SurfaceSpec",
     "TaskSpec",
     "TrainingSpec",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .analyses import AnalysisSpec, CalibrationSpec, SurfaceSpec
+from .analyses import AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, suggestion
 
 
@@ -32,11 +32,19 @@ ANALYSES: dict[str, Analysis] = {
             "landscape_core.analyses.surface:run",
         ),
         Analysis(
+            "spectrum",
+            "Hessian spectrum",
+            "How curved is it, and is this a minimum or a saddle?",
+            SpectrumSpec,
+            "landscape_core.analyses.spectrum:run",
+        ),
+        Analysis(
             "calibration",
             "Calibration",
             "How long does one evaluation take here?",
             CalibrationSpec,
             "landscape_core.analyses.calibration:run",
+            version=2,
             listed=False,
         ),
     )

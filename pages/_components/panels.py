@@ -26,7 +26,7 @@ COUNTED = {
 def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
     """The expected computing time: passes by kind times what one of that kind took here; None where that is unknown."""
     total = 0.0
-    for kind, count in spec.work().items():
+    for kind, count in spec.work(int(calibration.get("parameters", 0))).items():
         one = float(calibration.get(f"seconds_{kind.removesuffix('s')}", np.nan))
         if count and not np.isfinite(one):
             return None
@@ -36,13 +36,17 @@ def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
 
 def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Sequence[Result | None], measuring: bool) -> Any:
     """What computing costs for these checkpoints, before it is begun."""
-    work = {kind: count for kind, count in spec.work().items() if count}
+    largest = max((record.parameters for record in records), default=0)
+    work = {kind: round(count) for kind, count in spec.work(largest).items() if count}
     sizes = sorted({min(record.sizes.get(spec.split, 0), spec.samples or 2**62) for record in records})
     samples = number(sizes[0]) if len(sizes) == 1 else f"{number(sizes[0])} to {number(sizes[-1])}"
-    passes = number(work.pop("forwards", 0))
-    rest = [_counted(kind, count) for kind, count in work.items()]
+    passes = work.pop("forwards", 0)
+    rest = ", ".join(_counted(kind, count) for kind, count in work.items())
     each = f" for each of {len(records)} checkpoints" if len(records) > 1 else ""
-    counts = f"{passes} points × {samples} samples{each}" + (f", {', '.join(rest)}" if rest else "")
+    if passes:
+        counts = f"{number(passes)} points × {samples} samples{each}" + (f", {rest}" if rest else "")
+    else:
+        counts = f"{rest} over {samples} samples{each}"
     known = [found for found in calibrations if found is not None]
     estimates = [seconds(spec, found) for found in known]
     if len(known) < len(records):
@@ -50,7 +54,8 @@ def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Se
     elif any(value is None for value in estimates):
         price = "time unknown: this network has no second derivatives"
     else:
-        held = max(float(found.get("bytes_sample", 0)) + 4 * float(found.get("bytes_parameters", 0)) for found in known)
+        vectors = 4 + spec.vectors_held(largest)
+        held = max(float(found.get("bytes_sample", 0)) + vectors * float(found.get("bytes_parameters", 0)) for found in known)
         price = f"about {duration(sum(value for value in estimates if value is not None))}, at least {size(held)} of memory"
     return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
 

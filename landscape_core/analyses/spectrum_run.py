@@ -1,0 +1,79 @@
+"""The largest eigenvalues over the checkpoints of a run, beside the limit of stability of its optimiser."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..linalg import Lanczos
+from ..specs import SpectrumSpec
+from .context import Context
+from .spectrum_work import Arrays, Work, curvature, evenly, own_step, rate_of
+from .stability import stability
+
+
+def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
+    """Top k and the smallest eigenvalue at every chosen checkpoint, each search warm-started from the one before.
+
+    Arrays: `steps (t,)`, `eigenvalues_top_steps (t, k)`, `residuals_top_steps (t, k)`, `eigenvalue_bottom_steps (t,)`,
+    `gradient_norm_steps (t,)`, `lr_steps (t,)`, `stability_limit_steps (t,)`; and `eigenvalues_top (k,)`, `residuals_top` of
+    the source's own checkpoint. NaN where a checkpoint is still to come.
+    """
+    path = context.path(None)
+    objective = context.objective
+    own = own_step(context)
+    steps = evenly(path.steps, spec.checkpoints, path.steps[-1] if own is None else own)
+    work = Work(spec, context, objective, exact=False)
+    k, low = min(spec.k, work.size), min(1, spec.k_bottom, work.size - min(spec.k, work.size))
+    work.expected = {f"step_{step}": 2.5 * k + 10 * low + 5 for step in steps}
+    count = len(steps)
+    series = {
+        "eigenvalues_top_steps": np.full((count, k), np.nan),
+        "residuals_top_steps": np.full((count, k), np.nan),
+        "eigenvalue_bottom_steps": np.full(count, np.nan),
+        "gradient_norm_steps": np.full(count, np.nan),
+    }
+    known = {name: np.asarray(context.partial[name]) for name in series if name in context.partial}
+    if np.array_equal(context.partial.get("steps", []), steps) and all(
+        name in known and known[name].shape == values.shape for name, values in series.items()
+    ):
+        series = {name: np.array(values) for name, values in known.items()}
+    whole = spec.split == "train" and spec.samples is None and spec.layers is None
+    limits = [
+        stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(work.shift)) for step in steps
+    ]
+    work.put(
+        steps=np.array(steps),
+        lr_steps=np.array([item["lr"] for item in limits]),
+        stability_limit_steps=np.array([item["stability_limit"] for item in limits]),
+        **series,
+        **{name: limits[-1][name] for name in ("stability_kind", "stability_rule", "stability_words")},
+    )
+    thetas = dict(zip(path.steps, path.thetas, strict=True))
+    start = None
+    for i, step in enumerate(steps):
+        if np.isfinite(series["eigenvalues_top_steps"][i]).all():
+            work.done[f"step_{step}"] = 0
+            continue
+        theta = thetas[step].to(objective.theta)
+        operator = curvature(objective, spec, spec.operator, theta, work.shift)
+        search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start)
+        for products in search:
+            work.done[f"step_{step}"] = int(products)
+        pairs = search.pairs()
+        gradient = objective.gradient(theta)[work.coordinates] + work.shift * theta[work.coordinates]
+        series["eigenvalues_top_steps"][i] = pairs.top.cpu().numpy()
+        series["residuals_top_steps"][i] = pairs.top_residuals.cpu().numpy()
+        series["eigenvalue_bottom_steps"][i] = float(pairs.bottom[0]) if low else np.nan
+        series["gradient_norm_steps"][i] = float(gradient.double().norm())
+        start = pairs.top_vectors
+        work.put(**series)
+        yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
+        work.notes += [note for note in operator.notes if note not in work.notes]
+    at = steps.index(own) if own in steps else count - 1
+    work.put(
+        eigenvalues_top=series["eigenvalues_top_steps"][at],
+        residuals_top=series["residuals_top_steps"][at],
+        products=sum(work.done.values()),
+        notes=np.array(work.notes or [""]),
+    )
+    return work.arrays

@@ -1,0 +1,415 @@
+"""The figure of a spectrum: density on a logarithmic count axis with the resolved eigenvalues on it, finished or growing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape_core.specs import Array, InputError
+
+from .line import CUTS, CUTS_DARK
+from .quantity import has, number, scalar, text
+from .spectrum_more import layers_figure, log_axis, run_figure
+from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
+
+Kind = Literal["density", "eigenvalues", "layers"]
+KINDS: tuple[Kind, ...] = ("density", "eigenvalues", "layers")
+OPERATORS = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical_fisher": "empirical Fisher"}
+BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: the second operator
+FLOOR = 0.4  # of an eigenvalue: the lower end of the count axis
+CLOSE = 0.02  # relative: eigenvalues further apart are never taken for one, however uncertain they still are
+APART = 0.02  # of the axis: how near to a stem the curve leaves the pointer to it
+PER_DECADE = 6  # bars in each decade of the signed-log axis
+Data = Mapping[str, Any]
+
+
+def spectrum_figure(
+    data: Data,
+    *,
+    kind: Kind = "density",
+    log: bool = False,
+    zero: float | None = None,
+    color: str | None = None,
+    dark: bool = False,
+    title: str | None = None,
+    compact: bool = False,
+) -> go.Figure:
+    """Draw a spectrum Result, or a partial mapping of its arrays; one over a run is drawn over the steps, whatever the kind.
+
+    "density": how many eigenvalues lie within one kernel width of a value, so that a single one stands at height 1; stems are
+    the resolved eigenvalues. `log` spreads the axis by the logarithm of |value| above `zero` on both sides, with counts in
+    bins. "eigenvalues": value against rank, with residuals as error bars. "layers": the trace of every diagonal block.
+    """
+    if kind not in KINDS:
+        raise InputError(f"unknown kind of picture '{kind}'; known: {', '.join(KINDS)}")
+    heading = title or f"Spectrum of the {operator_words(data)}"
+    if "steps" in data:
+        return run_figure(data, color=color, dark=dark, title=heading, compact=compact)
+    if kind == "layers":
+        return layers_figure(data, color=color, dark=dark, title=heading, compact=compact)
+    part = read_spectrum(data)
+    if part is None:
+        return message_figure("Waiting for the first eigenvalues…", dark=dark, title=heading, color=color)
+    colors = theme(dark)
+    tints = (color or (CUTS_DARK if dark else CUTS)[0], (CUTS_DARK if dark else CUTS)[1])
+    remarks = [*part.remarks(), *stamp(data, part)]
+    layout = base_layout(colors, heading, color=color, caption=remarks, compact=compact)
+    if kind == "eigenvalues":
+        traces, axes = _ranked(part, colors, tints, dark)
+    elif log:
+        traces, axes = _spread(part, colors, tints, zero or part.zero)
+    else:
+        traces, axes = _dense(part, colors, tints, dark)
+    legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "traceorder": "normal"}
+    layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": f"{kind} {log}"}
+    return go.Figure(data=traces, layout=layout)
+
+
+def align(figures: Sequence[go.Figure]) -> None:
+    """Give pictures of one kind the same axes: the union of their ranges, where both are of one type."""
+    for name in ("xaxis", "yaxis"):
+        axes = [figure.layout[name] for figure in figures if figure.data and figure.layout[name].range is not None]
+        if len(axes) > 1 and len({axis.type for axis in axes}) == 1 and len({axis.title.text for axis in axes}) == 1:
+            span = [min(axis.range[0] for axis in axes), max(axis.range[1] for axis in axes)]
+            for axis in axes:
+                axis.range = span
+
+
+def operator_words(data: Data) -> str:
+    """What the eigenvalues are of."""
+    return OPERATORS.get(text(data, "operator_kind", "hessian"), "Hessian")
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What is known of a spectrum: resolved ends with their errors, and the density between them."""
+
+    parameters: int
+    top: Array  # (k,) descending
+    top_error: Array  # |Hv - lv|
+    bottom: Array  # ascending
+    bottom_error: Array
+    grid: Array | None
+    density: Array | None  # per unit of eigenvalue, of one
+    density_error: Array | None
+    width: float  # standard deviation of the kernel
+    mass: float
+    nodes: Array | None  # (probes, m)
+    weights: Array | None
+    exact: bool
+    zero: float  # what counts as zero
+    beside: Mapping[str, Any]  # the same names for the second operator; empty if there is none
+    partial: bool
+    outliers: int
+
+    def remarks(self) -> list[str]:
+        """What must be said of these numbers."""
+        said = []
+        if self.partial and self.density is None:
+            said.append("Growing: eigenvalues as they stand now; the density follows.")
+        elif self.partial:
+            probes = 0 if self.nodes is None else len(self.nodes)
+            said.append(f"Growing: density of {probes} {'probe' if probes == 1 else 'probes'} so far.")
+        if self.density is not None and self.mass < 0.995:
+            said.append(f"The axis holds {number(100 * self.mass, 3)} % of the density.")
+        return said
+
+
+def read_spectrum(data: Data) -> Spectrum | None:
+    """The spectrum in a finished or partial result; None while nothing is known."""
+    if not has(data, "eigenvalues_top"):
+        return None
+    norm = scalar(data, "norm") or float(np.max(np.abs(data["eigenvalues_top"]), initial=0.0))
+    top, bottom = (np.asarray(data.get(f"eigenvalues_{end}", []), float) for end in ("top", "bottom"))
+    residuals = [np.asarray(data.get(f"residuals_{end}", np.zeros(0)), float) for end in ("top", "bottom")]
+    density = has(data, "density", "density_grid")
+    beside = {name.removeprefix("beside_"): data[name] for name in data if name.startswith("beside_")}
+    return Spectrum(
+        int(scalar(data, "parameters") or 0),
+        top,
+        residuals[0] * np.abs(top) if residuals[0].size == top.size else np.zeros(top.size),
+        bottom,
+        residuals[1] * norm if residuals[1].size == bottom.size else np.zeros(bottom.size),
+        np.asarray(data["density_grid"], float) if density else None,
+        np.asarray(data["density"], float) if density else None,
+        np.asarray(data["density_error"], float) if density and has(data, "density_error") else None,
+        scalar(data, "density_width") or 0.0,
+        scalar(data, "density_mass") or 0.0,
+        np.asarray(data["nodes"], float) if has(data, "nodes") else None,
+        np.asarray(data["weights"], float) if has(data, "weights") else None,
+        text(data, "method") == "dense",
+        scalar(data, "zero_threshold") or 1e-6 * (norm or 1.0),
+        beside if has(beside, "eigenvalues_top") else {},
+        "stage" in data,
+        int(scalar(data, "outliers") or 0),
+    )
+
+
+def stamp(data: Data, part: Spectrum) -> list[str]:
+    """Two lines that say how the numbers were made."""
+    made = [f"{part.parameters:,} eigenvalues" if part.parameters else ""]
+    made.append("exact matrix" if part.exact else "Lanczos, density estimated")
+    if part.width and part.density is not None:
+        made.append(f"kernel σ {number(part.width, 2)}")
+    said = []
+    size = scalar(data, "sample_size")
+    spec = getattr(data, "spec", {})
+    said.append(f"{size:,.0f} {spec.get('split', 'train')} samples" if size else "")
+    decay = scalar(data, "weight_decay") or 0.0
+    said.append(f"weight decay {number(decay)} included" if spec.get("weight_decay") else "without weight decay")
+    return [" · ".join(word for word in line if word) for line in (made, said)]
+
+
+# -- density ---------------------------------------------------------------------------------------------------------
+
+
+def _dense(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) -> tuple[list[Any], dict[str, Any]]:
+    traces: list[Any] = []
+    unit = part.parameters * part.width * math.sqrt(2 * math.pi)
+    high = float(max(part.parameters, 10))
+    if part.grid is not None and part.density is not None:
+        counts = part.density * unit
+        error = None if part.density_error is None else part.density_error * unit
+        traces += _area(part, counts, error, tints[0])
+        high = float(max(high, counts.max(initial=0.0)))
+        if has(part.beside, "density"):
+            other = np.asarray(part.beside["density"], float) * unit
+            name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+            line = {"color": BESIDE[dark], "width": 2, "dash": "dash"}
+            lifted = np.where(other > FLOOR / 4, other, np.nan)
+            traces.append(go.Scatter(x=part.grid, y=lifted, mode="lines", line=line, name=name, hoverinfo="skip"))
+    traces += _stems(part, colors, tints, _linear)
+    if part.beside:
+        traces += _beside_marks(part, dark, _linear)
+    ends = np.concatenate([part.top, part.bottom, np.asarray(part.beside.get("eigenvalues_top", []), float), [0.0]])
+    ends = ends[np.isfinite(ends)]
+    pad = 0.04 * (float(np.ptp(ends)) or 1.0)
+    x = cartesian_axis(colors, "eigenvalue  (loss per unit length²)")
+    x |= {"range": [float(ends.min()) - pad, float(ends.max()) + pad], "zeroline": True, "zerolinecolor": colors.muted}
+    return traces, {"xaxis": x | {"showgrid": False}, "yaxis": _counts(colors, high, "eigenvalues within a kernel width")}
+
+
+def _counts(colors: Theme, high: float, title: str) -> dict[str, Any]:
+    top = math.log10(3 * max(high, 1.0))
+    ticks = [10.0**power for power in range(0, math.floor(top) + 1)]
+    words = [f"{tick:,.0f}" for tick in ticks]
+    y = cartesian_axis(colors, title)
+    return y | {"type": "log", "range": [math.log10(FLOOR), top], "tickvals": ticks, "ticktext": words}
+
+
+def _area(part: Spectrum, counts: Array, error: Array | None, tint: str) -> list[Any]:
+    """The density as a filled curve, with a band of one standard error where it is an estimate."""
+    assert part.grid is not None
+    grid = part.grid
+    floor = FLOOR / 4  # below the axis: a log axis cannot show nothing
+    traces: list[Any] = []
+    if error is not None and not part.exact and float(error.max(initial=0.0)) > 0:
+        edge = {"x": grid, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        traces.append(go.Scatter(y=np.maximum(counts - error, floor).astype(np.float32), showlegend=False, **edge))
+        upper = np.maximum(counts + error, floor).astype(np.float32)
+        fill = {"fill": "tonexty", "fillcolor": faint(tint, 0.3)}
+        traces.append(go.Scatter(y=upper, name="± 1 standard error", **fill, **edge))
+    line = {"color": tint, "width": 2}
+    values = np.maximum(counts, floor).astype(np.float32)
+    area = {"fill": "tozeroy", "fillcolor": faint(tint, 0.15)}
+    traces.append(go.Scatter(x=grid, y=values, mode="lines", line=line, name="density", hoverinfo="skip", **area))
+    # The curve answers to the pointer away from the stems only: it would be nearer than their marks.
+    marks = np.concatenate([part.top, part.bottom])
+    far = np.abs(grid[:, None] - marks).min(axis=1, initial=np.inf) > APART * float(np.ptp(grid))
+    spots = np.flatnonzero(far & (counts > FLOOR))[::3]
+    hover = "%{x:.4g}: about %{y:.3g} eigenvalues within a kernel width<extra></extra>"
+    unseen = {"mode": "markers", "marker": {"opacity": 0, "color": tint}, "showlegend": False, "hovertemplate": hover}
+    traces.append(go.Scatter(x=grid[spots], y=values[spots], **unseen))
+    return traces
+
+
+def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], zero: float) -> tuple[list[Any], dict[str, Any]]:
+    """Counts in bins of a signed-log axis: decades of |value| above `zero` on both sides of what counts as zero."""
+    place = signed_log(zero)
+    traces: list[Any] = []
+    ends = [*part.top, *part.bottom, zero]
+    high = 10.0
+    if part.nodes is not None and part.weights is not None:
+        ends += [float(part.nodes.min()), float(part.nodes.max())]
+        at, mean, error = binned(part, place)
+        high = float(max(high, mean.max(initial=0.0)))
+        below, middle = at < -0.5, np.abs(at) <= 0.5
+        for mask, tint, name in (
+            (~below & ~middle, tints[0], "positive"),
+            (middle, colors.muted, "zero"),
+            (below, tints[1], "negative"),
+        ):
+            if not (mask & (mean > 0)).any():
+                continue
+            bars = {"x": at[mask], "y": mean[mask], "width": np.where(middle[mask], 1.0, 1 / PER_DECADE) * 0.94}
+            spread = {} if part.exact else {"error_y": {"array": error[mask], "thickness": 1, "color": colors.muted}}
+            hover = "about %{y:,.3g} eigenvalues<br>%{customdata}<extra></extra>"
+            words = [_bin_words(a, zero) for a in at[mask]]
+            traces.append(
+                go.Bar(**bars, **spread, name=name, marker={"color": faint(tint, 0.65)}, hovertemplate=hover, customdata=words)
+            )
+    traces += _stems(part, colors, tints, place)
+    low_end, high_end = (float(place(np.array([end]))[0]) for end in (min(ends), max(ends)))
+    x = cartesian_axis(colors, "eigenvalue  (loss per unit length², signed logarithm)")
+    x |= {"range": [low_end - 0.7, high_end + 0.5], "showgrid": False, "tickangle": 0} | _powers(low_end, high_end, zero)
+    axes = {"xaxis": x, "yaxis": _counts(colors, high, "eigenvalues in a bar"), "bargap": 0, "barmode": "overlay"}
+    return traces, axes
+
+
+def _linear(values: Any) -> Array:
+    return np.asarray(values, float)
+
+
+def signed_log(zero: float) -> Any:
+    """Position on the signed-log axis: 0 within ± zero, else ± (1/2 + decades above it)."""
+
+    def place(values: Any) -> Array:
+        array = np.asarray(values, float)
+        size = np.maximum(np.abs(array), zero)
+        return np.where(np.abs(array) <= zero, 0.0, np.sign(array) * (0.5 + np.log10(size / zero)))
+
+    return place
+
+
+def binned(part: Spectrum, place: Any) -> tuple[Array, Array, Array]:
+    """Centres of the bars, the number of eigenvalues in each (mean over probes) and its standard error."""
+    assert part.nodes is not None
+    assert part.weights is not None
+    spots = place(part.nodes)
+    reach = math.ceil(float(np.abs(spots).max(initial=1.0)))
+    outer = 0.5 + np.arange(reach * PER_DECADE + 1) / PER_DECADE
+    edges = np.concatenate([-outer[::-1], outer])
+    # What counts as zero is one bar: everything at position 0.
+    rows = [np.histogram(x, edges, weights=w)[0] for x, w in zip(spots, part.weights, strict=True)]
+    table = np.asarray(rows) * part.parameters
+    error = table.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else np.zeros(table.shape[1])
+    return (edges[1:] + edges[:-1]) / 2, table.mean(axis=0), error
+
+
+def _powers(low: float, high: float, zero: float) -> dict[str, Any]:
+    """Ticks at zero and at powers of ten on both sides, few enough to be read."""
+    first = math.floor(math.log10(zero)) + 1
+    stride = max(1, math.ceil((high - low) / 10))
+    spots, words = [0.0], ["0"]
+    for sign, end in ((1, high), (-1, -low)):
+        last = math.floor(math.log10(zero) + end - 0.5 + 1e-9)
+        for power in range(last, first, -stride):
+            spots.append(sign * (0.5 + power - math.log10(zero)))
+            size = {0: "1", 1: "10", -1: "0.1"}.get(power, "10" + str(power).translate(RAISED))
+            words.append(size if sign > 0 else f"−{size}")
+    return {"tickvals": spots, "ticktext": words}
+
+
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def _bin_words(at: float, zero: float) -> str:
+    if abs(at) <= 0.5:
+        return f"zero: within ± {number(zero, 2)}"
+    half = 0.5 / PER_DECADE
+    low, high = (zero * 10 ** (abs(at) - 0.5 + side * half) for side in (-1, 1))
+    return f"{number(low, 2)} to {number(high, 2)}" if at > 0 else f"−{number(high, 2)} to −{number(low, 2)}"
+
+
+# -- resolved eigenvalues ----------------------------------------------------------------------------------------------
+
+
+def _stems(part: Spectrum, colors: Theme, tints: tuple[str, str], place: Any) -> list[Any]:
+    """The resolved eigenvalues as stems of height 1, or higher where several are equal; top and bottom in two colours."""
+    traces: list[Any] = []
+    ends = (("largest", part.top, part.top_error, tints[0], "λ"), ("smallest", part.bottom, part.bottom_error, tints[1], "λ₋"))
+    for name, values, errors, tint, letter in ends:
+        if not values.size:
+            continue
+        groups = merged(values, errors)
+        at = place([group.value for group in groups])
+        heights = np.array([float(group.count) for group in groups])
+        lines_x = np.repeat(at, 3)
+        lines_y = np.column_stack([np.full(at.size, FLOOR / 4), heights, np.full(at.size, np.nan)]).reshape(-1)
+        lines_x[2::3] = np.nan
+        stem = {"color": tint, "width": 1.5}
+        traces.append(go.Scatter(x=lines_x, y=lines_y, mode="lines", line=stem, hoverinfo="skip", showlegend=False))
+        words = [group.words(letter) for group in groups]
+        sizes = [9 if name == "largest" and (group.first < part.outliers or not part.outliers) else 7 for group in groups]
+        marker = {"size": sizes, "color": tint, "line": {"width": 1, "color": colors.paper}}
+        marker["symbol"] = "circle" if name == "largest" else "diamond"
+        label = f"{values.size} {name} eigenvalues" if values.size > 1 else f"{name} eigenvalue"
+        traces.append(go.Scatter(x=at, y=heights, mode="markers", marker=marker, name=label, hovertext=words, hoverinfo="text"))
+    return traces
+
+
+@dataclass(frozen=True)
+class Group:
+    """Eigenvalues that cannot be told apart at their accuracy."""
+
+    value: float
+    error: float
+    first: int
+    count: int
+
+    def words(self, letter: str) -> str:
+        """For people who point at it."""
+        low = str(self.first + 1).translate(LOW)
+        name = f"{letter}{low}" if self.count == 1 else f"{letter}{low} … {letter}{str(self.first + self.count).translate(LOW)}"
+        spread = f" ± {number(self.error, 2)}" if self.error > 1e-12 * max(1.0, abs(self.value)) else ""
+        many = f"<br>{self.count} eigenvalues" if self.count > 1 else "<br>one eigenvalue"
+        return f"{name} = {number(self.value, 5)}{spread}{many}"
+
+
+LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def merged(values: Array, errors: Array) -> list[Group]:
+    """Neighbours closer than their errors (1e-6 to 0.02 of their size) as one group; `values` are sorted."""
+    groups: list[Group] = []
+    for i, (value, error) in enumerate(zip(values, errors, strict=True)):
+        if groups:
+            last = groups[-1]
+            if abs(last.value - value) <= max(1e-6 * abs(value), min(error, last.error, CLOSE * abs(value))):
+                groups[-1] = Group(last.value, max(last.error, float(error)), last.first, last.count + 1)
+                continue
+        groups.append(Group(float(value), float(error), i, 1))
+    return groups
+
+
+def _beside_marks(part: Spectrum, dark: bool, place: Any) -> list[Any]:
+    name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+    values = np.asarray(part.beside["eigenvalues_top"], float)
+    words = [f"{name} {group.words('λ')}" for group in merged(values, np.zeros(values.size))]
+    groups = merged(values, np.zeros(values.size))
+    marker = {"symbol": "circle-open", "size": 11, "color": BESIDE[dark], "line": {"width": 2}}
+    spots = {"x": place([group.value for group in groups]), "y": [float(group.count) for group in groups]}
+    return [go.Scatter(**spots, mode="markers", marker=marker, hovertext=words, hoverinfo="text", name=f"{name}, largest")]
+
+
+def _ranked(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) -> tuple[list[Any], dict[str, Any]]:
+    """Value against rank with residuals as error bars: positive ones of the top, negative ones of the bottom by size."""
+    traces: list[Any] = []
+    name = OPERATORS.get(str(np.asarray(part.beside.get("kind", ""))), "second operator")
+    other = np.asarray(part.beside.get("eigenvalues_top", []), float)
+    series = (
+        (part.top, part.top_error, tints[0], "largest", "circle", 1.0),
+        (part.bottom, part.bottom_error, tints[1], "smallest, as −λ", "diamond", -1.0),
+        (other, np.zeros(other.size), BESIDE[dark], f"{name}, largest", "circle-open", 1.0),
+    )
+    seen: list[float] = []
+    for values, errors, tint, label, symbol, sign in series:
+        ranks = np.arange(1, values.size + 1)
+        keep = sign * values > 0
+        if not keep.any():
+            continue
+        seen += list(np.abs(values[keep]))
+        words = [f"rank {r}: {number(v, 5)} ± {number(e, 2)}" for r, v, e in zip(ranks, values, errors, strict=True)]
+        style = {"marker": {"color": tint, "symbol": symbol, "size": 8}, "line": {"color": faint(tint, 0.5), "width": 1}}
+        bars = {"array": errors[keep], "thickness": 1.5, "color": tint}
+        kept = [word for word, inside in zip(words, keep, strict=True) if inside]
+        spots = {"x": ranks[keep], "y": np.abs(values[keep]), "mode": "lines+markers", "error_y": bars}
+        traces.append(go.Scatter(**spots, **style, name=label, hovertext=kept, hoverinfo="text"))
+    x = cartesian_axis(colors, "rank") | {"range": [0.3, max(part.top.size, part.bottom.size, other.size) + 0.7]}
+    y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.array(seen or [1.0]))
+    return traces, {"xaxis": x, "yaxis": y}

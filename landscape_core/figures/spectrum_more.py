@@ -1,0 +1,190 @@
+"""What else a spectrum result shows: the trace by layer, the largest eigenvalues over training, and all of it as rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape_core.specs import Array
+
+from .line import CUTS, CUTS_DARK
+from .quantity import has, number, scalar, text
+from .runs import TICKS
+from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
+
+Data = Mapping[str, Any]
+LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
+
+
+def layers_figure(
+    data: Data, *, color: str | None = None, dark: bool = False, title: str = "", compact: bool = False
+) -> go.Figure:
+    """The trace of every diagonal block as a bar with its standard error, in the order of the network."""
+    if not has(data, "trace_layers", "layer_names"):
+        return message_figure("The traces of the layers come last; not computed yet.", dark=dark, title=title, color=color)
+    colors = theme(dark)
+    tint = color or (CUTS_DARK if dark else CUTS)[0]
+    values = np.asarray(data["trace_layers"], float)
+    names = [str(name) for name in np.asarray(data["layer_names"])]
+    errors = np.asarray(data["trace_layers_standard_error"], float) if has(data, "trace_layers_standard_error") else 0 * values
+    sizes = np.asarray(data["layer_sizes"], float) if has(data, "layer_sizes") else np.full(values.size, np.nan)
+    total = float(values.sum())
+    words = [
+        f"{name}: {number(value)} ± {number(error, 2)}<br>{number(100 * value / total, 3) if total else 0} % of the trace"
+        + (f"<br>{number(value / size, 3)} for each of {size:,.0f} parameters" if size > 0 else "")
+        for name, value, error, size in zip(names, values, errors, sizes, strict=True)
+    ]
+    exact = not errors.any()
+    said = [
+        "Sum of the eigenvalues of each layer's own block; blocks off the diagonal do not enter. "
+        + ("Exact." if exact else "Bars: one standard error.")
+    ]
+    layout = base_layout(colors, title, color=color, caption=said, compact=compact)
+    bar: dict[str, Any] = {
+        "x": list(range(len(names))),
+        "y": values,
+        "marker": {"color": faint(tint, 0.75)},
+        "hovertext": words,
+    }
+    spread = {} if exact else {"error_y": {"array": errors, "thickness": 1.5, "color": colors.text}}
+    x = cartesian_axis(colors, "") | {"tickvals": bar["x"], "ticktext": [_short(name) for name in names], "showgrid": False}
+    if len(names) > 24:
+        stride = -(-len(names) // 24)
+        x |= {"tickvals": bar["x"][::stride], "ticktext": x["ticktext"][::stride]}
+    top = float((values + errors).max(initial=0.0))
+    low = float((values - errors).min(initial=0.0))
+    pad = 0.06 * ((top - low) or 1.0)
+    y = cartesian_axis(colors, "trace  (loss per unit length²)") | {"zeroline": True, "zerolinecolor": colors.muted}
+    y |= {"range": [low - (pad if low < 0 else 0), top + pad]}
+    layout |= {"xaxis": x, "yaxis": y, "uirevision": "layers"}
+    return go.Figure(data=[go.Bar(**bar, **spread, hoverinfo="text")], layout=layout)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else "…" + name[-15:]
+
+
+def run_figure(
+    data: Data, *, color: str | None = None, dark: bool = False, title: str = "", compact: bool = False
+) -> go.Figure:
+    """The largest eigenvalues over the steps of training, beside the largest that the optimiser is stable at.
+
+    Partial data hold NaN where a checkpoint is still to come. The steps stand at log10(1 + step).
+    """
+    steps = np.asarray(data["steps"], float)
+    values = np.asarray(data.get("eigenvalues_top_steps", []), float)
+    known = np.isfinite(values).any(axis=1) if values.ndim == 2 else np.zeros(0, bool)
+    if not known.any():
+        return message_figure("Waiting for the first checkpoint…", dark=dark, title=title, color=color)
+    colors = theme(dark)
+    tint = color or (CUTS_DARK if dark else CUTS)[0]
+    at = np.log10(1 + steps)
+    traces: list[Any] = []
+    seen = [values[np.isfinite(values) & (values > 0)]]
+    for i in range(values.shape[1] - 1, -1, -1):
+        row = np.where(values[:, i] > 0, values[:, i], np.nan)
+        if not np.isfinite(row).any():
+            continue
+        first = i == 0
+        line = {"color": tint if first else faint(tint, max(0.25, 0.7 - 0.05 * i)), "width": 2.5 if first else 1.2}
+        hover = f"λ{i + 1} = %{{y:.4g}} at step %{{customdata:,}}<extra></extra>"
+        name = "λ₁, the sharpness" if first else f"λ₂ … λ{values.shape[1]}" if i == 1 else f"λ{i + 1}"
+        style = {"mode": "lines+markers", "marker": {"size": 6 if first else 3}, "showlegend": i <= 1, "legendrank": i + 1}
+        traces.append(
+            go.Scatter(x=at, y=row, line=line, name=name, hovertemplate=hover, customdata=steps, connectgaps=False, **style)
+        )
+    bottom = np.asarray(data.get("eigenvalue_bottom_steps", []), float)
+    if bottom.size == steps.size and (bottom < 0).any():
+        row = np.where(bottom < 0, -bottom, np.nan)
+        seen.append(row[np.isfinite(row)])
+        line = {"color": (CUTS_DARK if dark else CUTS)[1], "width": 1.5, "dash": "dot"}
+        hover = "smallest −%{y:.4g} at step %{customdata:,}<extra></extra>"
+        traces.append(
+            go.Scatter(
+                x=at,
+                y=row,
+                line=line,
+                mode="lines+markers",
+                marker={"size": 4},
+                customdata=steps,
+                hovertemplate=hover,
+                name="smallest, as −λ",
+            )
+        )
+    limit = np.asarray(data.get("stability_limit_steps", []), float)
+    said = []
+    if limit.size == steps.size and np.isfinite(limit).any():
+        kind = text(data, "stability_kind")
+        seen.append(limit[np.isfinite(limit)])
+        line = {"color": LIMIT[dark], "width": 2, "dash": "solid" if kind == "limit" else "dash", "shape": "hv"}
+        name = "limit of stability" if kind == "limit" else "limit of full-batch descent, for reference"
+        hover = f"{text(data, 'stability_rule')} = %{{y:.4g}}<extra></extra>"
+        traces.append(go.Scatter(x=at, y=limit, mode="lines", line=line, name=name, hovertemplate=hover))
+        said.append(
+            f"Red: {text(data, 'stability_rule')}, above which {'this optimiser' if kind == 'limit' else 'full-batch descent'} "
+            "leaves a quadratic valley." + ("" if kind == "limit" else " Mini-batch steps are noisy: only a reference.")
+        )
+    else:
+        said.append(text(data, "stability_words") or "No limit is known for this optimiser.")
+    done = int(known.sum())
+    if done < steps.size:
+        said.insert(0, f"Growing: {done} of {steps.size} checkpoints.")
+    layout = base_layout(colors, title, color=color, caption=said, compact=compact)
+    marks = [mark for mark in TICKS if mark <= steps.max()]
+    x = cartesian_axis(colors, "step of training") | {"showgrid": False, "range": [-0.06, float(at.max()) * 1.02 + 0.04]}
+    x |= {"tickvals": [0.0, *(float(np.log10(1 + mark)) for mark in marks)], "ticktext": ["0", *(f"{m:,}" for m in marks)]}
+    y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)
+    legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
+    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": "run"}
+    return go.Figure(data=traces, layout=layout)
+
+
+def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06) -> dict[str, Any]:
+    """A logarithmic axis around positive values with a few plain numbers on it; `room` is left above, as a share."""
+    low, high = float(np.log10(values.min())), float(np.log10(values.max()))
+    span = max(high - low, 0.5)
+    bottom, top = low - 0.06 * span, high + room * span
+    steps = (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
+    ticks = [step * 10.0**power for power in range(math.floor(bottom) - 1, math.ceil(top) + 1) for step in steps]
+    inside = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
+    kept = inside[:: max(1, len(inside) // 6)]
+    words = [number(tick, 1) for tick in kept]
+    return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": kept, "ticktext": words}
+
+
+def spectrum_rows(data: Data) -> tuple[list[str], Iterable[tuple[Any, ...]]]:
+    """Header and rows: `part,index,at,value,error`, or over a run `step,lambda_1,...`."""
+    if "steps" in data:
+        values = np.asarray(data["eigenvalues_top_steps"], float)
+        columns = [("lambda_bottom", "eigenvalue_bottom_steps"), ("gradient_norm", "gradient_norm_steps")]
+        more = [
+            (name, np.asarray(data[key], float))
+            for name, key in (*columns, ("stability_limit", "stability_limit_steps"))
+            if has(data, key)
+        ]
+        header = ["step", *(f"lambda_{i + 1}" for i in range(values.shape[1])), *(name for name, _ in more)]
+        steps = np.asarray(data["steps"]).tolist()
+        return header, [(step, *values[i].tolist(), *(float(column[i]) for _, column in more)) for i, step in enumerate(steps)]
+    rows: list[tuple[Any, ...]] = []
+    norm = scalar(data, "norm") or 0.0
+    for prefix in ("", "beside_"):
+        for end in ("top", "bottom"):
+            values = np.asarray(data.get(f"{prefix}eigenvalues_{end}", []), float)
+            residuals = np.asarray(data.get(f"{prefix}residuals_{end}", np.full(values.size, np.nan)), float)
+            errors = residuals * (np.abs(values) if end == "top" else norm)
+            rows += [
+                (f"{prefix}{end}", i + 1, "", float(v), float(e)) for i, (v, e) in enumerate(zip(values, errors, strict=True))
+            ]
+    for name, value, error in zip(
+        data.get("layer_names", []), data.get("trace_layers", []), data.get("trace_layers_standard_error", []), strict=False
+    ):
+        rows.append(("trace_layer", str(name), "", float(value), float(error)))
+    if has(data, "density_grid", "density"):
+        error = np.asarray(data.get("density_error", np.zeros(np.size(data["density"]))), float)
+        for i, (x, y, e) in enumerate(zip(data["density_grid"], data["density"], error, strict=True)):
+            rows.append(("density", i + 1, float(x), float(y), float(e)))
+    return ["part", "index", "at", "value", "error"], rows
