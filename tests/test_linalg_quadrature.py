@@ -22,7 +22,7 @@ def test_moments_are_exact_up_to_twice_the_steps():
     """Sum_i w_i theta_i^m = v'A^m v for m <= 2k - 1, and no further."""
     matrix, steps = rotated(tailed(120)), 5
     found = ran(matrix, 2, steps)
-    signs = random_signs(120, 1, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))[:, 0]
+    signs = random_signs(120, 0, 0, torch.float64, torch.device("cpu"))
     v = power = signs / 120**0.5
     gaps = []
     for m in range(2 * steps + 1):
@@ -89,16 +89,31 @@ def test_small_spaces_and_multiples_end_early_and_exactly():
     assert np.allclose(ran(torch.zeros(9, 9), 2, 5).nodes, 0)
 
 
-def test_what_was_killed_goes_on():
+@pytest.mark.parametrize("block", [1, 3])
+def test_what_was_killed_goes_on_with_no_product_twice(block, monkeypatch):
     matrix = rotated(tailed(100))
-    whole = ran(matrix, 4, 10)
+    whole = ran(matrix, 4, 10, block=block)
+    for after in range(len([*Quadrature(matrix, 4, 10, block=block)]) + 1):
+        first = Quadrature(matrix, 4, 10, block=block)
+        for _ in zip(range(after), first, strict=False):
+            pass
+        counted = Counted(matrix)
+        second = ran(counted, 4, 10, block=block, state=first.state())
+        assert np.allclose(second.nodes, whole.nodes, rtol=1e-12)
+        assert counted.products == 40 - first.products
+        assert second.products == 40
+    monkeypatch.setattr("landscape_core.linalg.quadrature.STATE_BYTES", 100)  # too little for the vectors of a block
     first = Quadrature(matrix, 4, 10)
-    for _, _ in zip(range(25), first, strict=False):
+    for _ in zip(range(25), first, strict=False):
         pass
     counted = Counted(matrix)
-    second = ran(counted, 4, 10, state=first.state())
-    assert np.allclose(second.nodes, whole.nodes)
+    assert np.allclose(ran(counted, 4, 10, state=first.state()).nodes, whole.nodes)
     assert counted.products == 20  # two probes were done
+
+
+def test_a_product_that_is_not_finite_is_said():
+    with pytest.raises(InputError, match="not finite"):
+        ran(torch.full((5, 5), torch.nan, dtype=torch.float64), 1, 3)
 
 
 def test_memory_cuts_the_steps_and_says_so():

@@ -1,6 +1,7 @@
 """Linear algebra on flat vectors: subspaces, principal axes, spectra of operators. Knows nothing of networks."""
 
-from .lanczos import Eigenpairs, Lanczos, dense_eigenpairs, eigenpairs
+from .dense import Eigenpairs, dense_eigenpairs
+from .lanczos import Lanczos, eigenpairs
 from .operators import LinearOperator
 from .pca import PCA, pca, random_walk_share
 from .quadrature import Quadrature, density, function_of, share_below
