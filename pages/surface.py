@@ -32,6 +32,8 @@ QUANTITIES = {
     "loss_test": "Loss (test)",
     "accuracy_test": "Accuracy (test)",
     "error_test": "Error (test)",
+    "convexity_plane": "Convexity in the plane",
+    "convexity": "Convexity, all directions",
 }
 CLIPS = {"100": "Full range", "99": "Lowest 99 %", "95": "Lowest 95 %", "90": "Lowest 90 %", "75": "Lowest 75 %"}
 VIEWS = (
@@ -116,6 +118,7 @@ PAGE = AnalysisPage(
                     "gradient": "Gradient",
                     "difference": "To another checkpoint",
                     "through": "Through three checkpoints",
+                    "eigenvectors": "Hessian eigenvectors",
                 },
             },
         ),
@@ -126,7 +129,19 @@ PAGE = AnalysisPage(
             labels={"through": "Through", "trajectory": "Path of", "centered": "About the mean of the path"},
             suggest={"through": lambda: [f"{name}@last" for name in _runs()], "trajectory": _runs},
         ),
-        ControlGroup("Axes", ["seed", "repeats", "orthogonal", "ignore"], advanced=True, labels={"repeats": "Lines"}),
+        ControlGroup(
+            "Axes",
+            ["seed", "ends", "repeats", "orthogonal", "ignore"],
+            advanced=True,
+            labels={"repeats": "Lines", "ends": "Eigenvectors"},
+            words={"ends": {"both": "Largest and smallest: the saddle", "top": "Largest", "bottom": "Smallest"}},
+        ),
+        ControlGroup(
+            "Whole Hessian",
+            ["spectrum", "convexity"],
+            advanced=True,
+            labels={"spectrum": "Compare with its spectrum", "convexity": "Convexity map, points along each axis"},
+        ),
         ControlGroup(
             "Sample",
             ["split", "samples", "test", "batchnorm", "dtype", "device"],

@@ -195,6 +195,26 @@ def test_constant_and_tiny_surfaces_draw():
     assert low < 2.0 < high
 
 
+@pytest.mark.parametrize("kind", ["3d", "contour", "heatmap"])
+def test_convexity_is_drawn_on_its_own_points(kind):
+    result = synthetic.plane()
+    n, m = len(result["alphas"]), len(result["betas"])
+    whole = {
+        "convexity": np.linspace(-1, 1, 9).reshape(3, 3),
+        "convexity_alphas": np.arange(3.0),
+        "convexity_betas": np.arange(3.0),
+    }
+    data = changed(result, convexity_plane=np.full((n - 2, m - 2), 0.3), **whole)
+    assert "convexity in the plane" in surface_figure(data, kind=kind, quantity="convexity_plane").to_json()
+    figure = surface_figure(data, kind=kind, quantity="convexity", log=True)  # which has no logarithm
+    assert "convexity, all directions" in figure.to_json()
+    drawn = next(trace for trace in figure.data if trace.type in ("surface", "contour", "heatmap"))
+    assert (len(drawn.x), len(drawn.y)) == (3, 3)
+    assert value_range([data, None], "convexity") == (-1.0, 1.0)
+    with pytest.raises(InputError, match="set convexity=9"):
+        surface_figure(result, kind=kind, quantity="convexity")
+
+
 def test_huge_values_survive():
     loss = np.full((9, 9), 1.0)
     loss[0, 0] = 2.6e38

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from landscape_core.analyses import certificate
+from landscape_core.analyses.certificate import plane_convexity
 from landscape_core.analyses.context import Context, Path
 from landscape_core.analyses.directions import build
 from landscape_core.analyses.execute import analyse
@@ -380,3 +381,73 @@ def test_the_callers_model_stays_untouched():
     run.close()
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# -- beside the whole Hessian -----------------------------------------------------------------------------------------------
+
+
+class Valley(nn.Module):
+    """L = (8 x0^2 + 2 x1^2 - x2^2 + 0.1 sum of the rest) / 2: all about it is known."""
+
+    def __init__(self, p=40):
+        super().__init__()
+        self.x = nn.Parameter(torch.full((2, p // 2), 0.5))
+        self.register_buffer("h", torch.cat([torch.tensor([8.0, 2.0, -1.0]), torch.full((p - 3,), 0.1)]))
+
+    def forward(self, inputs):
+        return (0.5 * self.h * self.x.flatten() ** 2).sum().expand(len(inputs))
+
+
+def valley():
+    return Context(Objective(Valley(), lambda o, _t: o.mean(), (torch.zeros(4, 1), torch.zeros(4)), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("ends", "places", "values"), [("both", (0, 2), (8, -1)), ("top", (0, 1), (8, 2)), ("bottom", (2, None), (-1, 0.1))]
+)
+def test_eigenvector_axes_are_the_extreme_eigenvectors(ends, places, values):
+    result = surface(valley(), directions="eigenvectors", ends=ends, resolution=5, flow=0)
+    for i, (place, value) in enumerate(zip(places, values, strict=True)):
+        assert result[f"curvature_{i}"] == pytest.approx(value, rel=1e-3)
+        assert f"eigenvalue {value:.3g}" in str(result[f"unit_{i}"])
+        assert result[f"axis_norm_{i}"] == pytest.approx(1)
+        if place is not None:
+            assert result[f"direction_{i}"][place] == pytest.approx(1, abs=1e-3)  # and not -1
+    line = surface(valley(), directions="eigenvectors", ends="both", dimensions=1, resolution=5)
+    assert line["curvature_0"] == pytest.approx(8, rel=1e-3)
+
+
+def test_the_slice_is_held_against_the_spectrum():
+    result = surface(valley(), spectrum=True, directions="gaussian", resolution=5, flow=0)
+    assert result["hessian_top"] == pytest.approx(8, rel=1e-3)
+    assert result["hessian_bottom"] == pytest.approx(-1, rel=1e-3)
+    assert result["hessian_trace"] == pytest.approx(12.7, rel=0.02)
+    assert result["trace_share"] == pytest.approx(result["plane_curvatures"].sum() / result["hessian_trace"])
+    assert result["trace_share_baseline"] == 2 / 40
+    assert abs(result["hessian_negative"] - 1 / 40) <= 3 * result["hessian_negative_error"]
+    line = surface(valley(), spectrum=True, directions="gaussian", dimensions=1, resolution=5)
+    assert line["hessian_bottom"] == pytest.approx(-1, rel=1e-3)
+
+
+def test_the_convexity_map_is_that_of_the_dense_hessian():
+    found = surface(context(), convexity=3, resolution=7, flow=0)
+    objective = context().objective
+    part = objective.slice(objective.theta, torch.stack([torch.from_numpy(found[f"direction_{i}"]) for i in (0, 1)], 1))
+    for i, a in enumerate(found["convexity_alphas"]):
+        for j, b in enumerate(found["convexity_betas"]):
+            values = torch.linalg.eigvalsh(objective.hessian(part.point([a, b])).dense())
+            size = float(values.abs().max())
+            assert found["convexity_min"][i, j] == pytest.approx(float(values[0]), abs=0.03 * size)
+            assert found["convexity_max"][i, j] == pytest.approx(float(values[-1]), abs=0.03 * size)
+            assert found["convexity"][i, j] == pytest.approx(float(values[0]) / size, abs=0.05)
+
+
+def test_convexity_in_the_plane_is_that_of_second_differences():
+    alphas = betas = np.linspace(-1, 1, 5)
+    a, b = np.meshgrid(alphas, betas, indexing="ij")
+    assert np.allclose(plane_convexity(alphas, betas, 4 * a**2 - b**2), -0.25)
+    assert np.allclose(plane_convexity(alphas, betas, 4 * a**2 + b**2), 0.25)
+    assert np.allclose(plane_convexity(alphas, betas, a + b), 0)
+    holed = 4 * a**2 + b**2
+    holed[0, 0] = np.inf
+    assert np.isnan(plane_convexity(alphas, betas, holed)[0, 0])

@@ -105,6 +105,23 @@ def curvature_card(objective: Objective, part: Slice, spacing: list[float]) -> d
     return card
 
 
+def plane_convexity(alphas: Array, betas: Array, loss: Array) -> Array:
+    """Smaller eigenvalue / larger absolute one of the 2x2 finite-difference Hessian in (alpha, beta): `(n - 2, m - 2)`.
+
+    Between -1 and 1; negative where the picture bends downwards in some direction; NaN beside values that are not finite.
+    """
+    a, b = float(alphas[1] - alphas[0]), float(betas[1] - betas[0])
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        mid = loss[1:-1, 1:-1]
+        faa = (loss[2:, 1:-1] - 2 * mid + loss[:-2, 1:-1]) / a**2
+        fbb = (loss[1:-1, 2:] - 2 * mid + loss[1:-1, :-2]) / b**2
+        fab = (loss[2:, 2:] - loss[2:, :-2] - loss[:-2, 2:] + loss[:-2, :-2]) / (4 * a * b)
+        center, radius = (faa + fbb) / 2, np.hypot((faa - fbb) / 2, fab)
+        low, size = center - radius, np.maximum(np.abs(center + radius), np.abs(center - radius))
+        found: Array = np.where(size == 0, 0.0, low / size)
+    return found
+
+
 def nonconvex_share(alphas: Array, betas: Array, loss: Array) -> float:
     """Share of interior cells whose 2x2 finite-difference Hessian in (alpha, beta) is not convex.
 
@@ -113,16 +130,9 @@ def nonconvex_share(alphas: Array, betas: Array, loss: Array) -> float:
     """
     if min(loss.shape) < 3:
         return float("nan")
-    a, b = float(alphas[1] - alphas[0]), float(betas[1] - betas[0])
-    with np.errstate(invalid="ignore", over="ignore"):
-        mid = loss[1:-1, 1:-1]
-        faa = (loss[2:, 1:-1] - 2 * mid + loss[:-2, 1:-1]) / a**2
-        fbb = (loss[1:-1, 2:] - 2 * mid + loss[1:-1, :-2]) / b**2
-        fab = (loss[2:, 2:] - loss[2:, :-2] - loss[:-2, 2:] + loss[:-2, :-2]) / (4 * a * b)
-        center, radius = (faa + fbb) / 2, np.hypot((faa - fbb) / 2, fab)
-        known = np.isfinite(center) & np.isfinite(radius)
-        bent = (center - radius) < -0.05 * np.abs(center + radius)
-    return float(bent[known].mean()) if known.any() else float("nan")
+    bent = plane_convexity(alphas, betas, loss)
+    known = np.isfinite(bent)
+    return float((bent[known] < -0.05).mean()) if known.any() else float("nan")
 
 
 def trajectory_card(objective: Objective, part: Slice, path: Path) -> dict[str, Any]:

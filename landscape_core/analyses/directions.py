@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..linalg import coordinates, orthogonalised, pca, random_walk_share
+from ..linalg import coordinates, eigenpairs, orthogonalised, pca, random_walk_share
 from ..objective import ParameterSpace, group_norms
 from ..specs import InputError, SurfaceSpec, unpack
 from .context import Context, Path
@@ -128,6 +128,27 @@ def _gradient(spec: SurfaceSpec, context: Context, draw: int) -> Axes:
     return Axes(torch.stack(axes, 1).to(context.objective.theta), ("L2 distance",) * k, ((-reach, reach),) * k)
 
 
+def _eigenvectors(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
+    """Eigenvectors of the Hessian, in L2 units: the saddle (largest and smallest eigenvalue), or two of one end.
+
+    The largest entry of each is positive. Boettcher & Wheeler 2022, arXiv:2208.13219: what random planes average away.
+    """
+    objective, k = context.objective, spec.dimensions
+    top = {"both": 1, "top": k, "bottom": 0}[spec.ends]
+    operator = objective.hessian(objective.theta)
+    if not 1 <= k <= len(objective.theta):
+        raise InputError(f"directions=eigenvectors: a model of {len(objective.theta)} parameters has no {k} eigenvectors")
+    pairs = eigenpairs(operator, top, k - top, seed=spec.seed, max_products=500)
+    vectors = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
+    values = torch.cat([pairs.top, pairs.bottom]).tolist()
+    if not any(values):
+        raise InputError("directions=eigenvectors: the Hessian is zero here; take random directions")
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    reach = 0.1 * float(objective.theta.double().norm())
+    units = tuple(f"L2 distance, eigenvalue {value:.3g}" for value in values)
+    return Axes((vectors * signs).to(objective.theta), units, ((-reach, reach),) * k)
+
+
 def _difference(spec: SurfaceSpec, context: Context, draw: int) -> Axes:
     """From the source (0) to another checkpoint (1); a plane's second axis goes to a second one, or is random of equal norm."""
     theta = context.objective.theta
@@ -200,6 +221,7 @@ BUILDERS: dict[str, Callable[[SurfaceSpec, Context, int], Axes]] = {
     **dict.fromkeys(("filter", "layer", "model", "gaussian", "essay"), _random),
     "pca": _pca,
     "gradient": _gradient,
+    "eigenvectors": _eigenvectors,
     "difference": _difference,
     "through": _through,
     "given": _given,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..linalg import Lanczos, integral, share_below
+from ..linalg import Lanczos, function_of, share_below
 from ..specs import DENSE_LIMIT, Array, InputError, Progress, SpectrumSpec
 from .context import Context
 from .critical import classify
@@ -79,8 +79,8 @@ def _finish(work: Work) -> None:
         modes = ZeroModes(0, ("weight decay lifts them all",))
     flat_bounds = (max(flat_bounds[0], float(modes.count)) if not work.exact else flat_bounds[0], flat_bounds[1])
     count, gap = outliers(top, np.asarray(arrays["converged_top"]))
-    effective, effective_error = integral(nodes, weights, lambda t: np.maximum(t, 0) / (np.maximum(t, 0) + spec.damping))
-    squares = p * integral(nodes, weights, np.square)[0]
+    effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
+    squares = function_of(nodes, weights, np.square, p)[0]
     trace = float(arrays["trace"])
     gradient = float(arrays["gradient_norm"])
     work.put(
@@ -95,8 +95,8 @@ def _finish(work: Work) -> None:
         nullity_predicted=modes.count,
         nullity_reasons="; ".join(modes.reasons),
         classification=classify(gradient, negative, max(flat, float(modes.count)), positive, tolerance=spec.gradient_tolerance),
-        effective_dimension=p * effective,
-        effective_dimension_error=0.0 if work.exact else p * effective_error,
+        effective_dimension=effective,
+        effective_dimension_error=0.0 if work.exact else effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),
         outliers=count,
         outlier_gap=gap,

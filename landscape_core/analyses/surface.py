@@ -10,13 +10,15 @@ import numpy as np
 
 from ..objective import Slice
 from ..specs import Array, Progress, SurfaceSpec
-from . import certificate
+from ..specs.analyses import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS
+from . import certificate, slice_spectrum
 from .context import Context
 from .directions import Axes, build
 from .grid import Estimate, levels
 
 BATCH_SECONDS = 0.15  # of evaluations between two reports: cancel is prompt and pictures fill in smoothly
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
+PRODUCT_COST = 6.0  # a Hessian-vector product in the same
 RESUMABLE = ("loss", "accuracy", "error")
 Arrays = Generator[Progress, None, dict[str, Any]]
 
@@ -31,17 +33,20 @@ def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
     part = context.objective.slice(context.objective.theta, axes.directions)
     path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
     grid = Grid(spec, axes, context)
-    extra = ARROW_COST * (spec.flow**2 + 4)
+    extra = ARROW_COST * (spec.flow**2 + 4) + PRODUCT_COST * _products(spec)
     yield from grid.fill(part, extra)
     arrays = grid.arrays()
     arrays |= certificate.axes_card(axes)
-    yield from grid.report("certificate", extra - ARROW_COST * spec.flow**2)
+    yield from grid.report("certificate", 4 * ARROW_COST)
     arrays |= _certify(context, axes, part, grid.spacing)
     arrays["nonconvex_share"] = certificate.nonconvex_share(grid.axes[0], grid.axes[1], grid.values["loss"])
+    arrays["convexity_plane"] = certificate.plane_convexity(grid.axes[0], grid.axes[1], grid.values["loss"])
     arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
     if path is not None:
         arrays |= certificate.trajectory_card(context.objective, part, path)
-    yield from _flow(spec, context, part, axes, grid, arrays, extra)
+    yield from _flow(spec, context, part, axes, grid, arrays)
+    yield from _spectrum(spec, context, part, grid, arrays)
+    yield from _convexity(spec, context, part, axes, grid, arrays)
     return arrays
 
 
@@ -53,7 +58,7 @@ def _lines(spec: SurfaceSpec, context: Context) -> Arrays:
     for line in range(spec.repeats):
         axes = first if line == 0 else build(spec, context, line)
         part = context.objective.slice(context.objective.theta, axes.directions)
-        yield from grid.fill(part, 4.0, line)
+        yield from grid.fill(part, 4.0 + PRODUCT_COST * _products(spec), line)
         curvatures.append(certificate.curvature_card(context.objective, part, grid.spacing)["curvature_0"])
     part = context.objective.slice(context.objective.theta, first.directions)
     arrays = grid.arrays() | certificate.axes_card(first) | _certify(context, first, part, grid.spacing)
@@ -62,6 +67,7 @@ def _lines(spec: SurfaceSpec, context: Context) -> Arrays:
     arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
     if spec.trajectory or spec.directions == "pca":
         arrays |= certificate.trajectory_card(context.objective, part, context.path(spec.trajectory))
+    yield from _spectrum(spec, context, part, grid, arrays)
     return arrays
 
 
@@ -83,7 +89,7 @@ def _bent_share(alphas: Array, loss: Array) -> float:
 
 
 def _flow(
-    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any], extra: float
+    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any]
 ) -> Iterator[Progress]:
     """Arrows on a coarser grid of their own, kept off the rim."""
     if not spec.flow:
@@ -93,8 +99,43 @@ def _flow(
     for i in range(spec.flow):
         for j in range(spec.flow):
             flow[i, j] = certificate.projected_flow(context.objective, part, [a[i], b[j]])
-        yield from grid.report("gradient flow", extra - ARROW_COST * spec.flow * (spec.flow - 1 - i))
+        yield from grid.report("gradient flow", ARROW_COST * (4 + spec.flow * (i + 1)))
     arrays |= {"flow": flow, "flow_alphas": a, "flow_betas": b}
+
+
+def _products(spec: SurfaceSpec) -> int:
+    """Hessian-vector products that follow the grid, about."""
+    return (SPECTRUM_PRODUCTS if spec.spectrum else 0) + EXTREME_PRODUCTS * spec.maps**2
+
+
+def _spectrum(spec: SurfaceSpec, context: Context, part: Slice, grid: Grid, arrays: dict[str, Any]) -> Iterator[Progress]:
+    """The whole Hessian at the centre, beside the curvature in the slice."""
+    if not spec.spectrum or not np.isfinite(arrays["plane_curvatures"]).all():
+        return
+    done, begun = 0, time.perf_counter()
+    rest = PRODUCT_COST * _products(spec)
+    for card in slice_spectrum.spectrum_card(context.objective, part, float(arrays["plane_curvatures"].sum()), spec.seed):
+        arrays |= card
+        done = min(done + 1, SPECTRUM_PRODUCTS)
+        if time.perf_counter() - begun > BATCH_SECONDS:
+            begun = time.perf_counter()
+            yield from grid.report("spectrum of the Hessian", grid.extra - rest + PRODUCT_COST * done)
+
+
+def _convexity(
+    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any]
+) -> Iterator[Progress]:
+    """The extreme eigenvalues of the whole Hessian on a coarser grid of their own, kept off the rim."""
+    if not spec.maps or arrays["curvature_note"]:
+        return
+    a, b = (np.linspace(low, high, spec.maps + 2)[1:-1] for low, high in axes.intervals)
+    each = PRODUCT_COST * EXTREME_PRODUCTS
+    for done, (low, high) in enumerate(slice_spectrum.convexity_map(context.objective, part, a, b), 1):
+        arrays |= {"convexity_min": low, "convexity_max": high}
+        yield from grid.report(f"convexity, {done} of {spec.maps**2} points", grid.extra - each * (spec.maps**2 - done))
+    size = np.maximum(np.abs(low), np.abs(high))
+    arrays["convexity"] = np.divide(low, size, out=np.zeros_like(low), where=size != 0)
+    arrays |= {"convexity_alphas": a, "convexity_betas": b}
 
 
 class Grid:

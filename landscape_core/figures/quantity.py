@@ -13,6 +13,7 @@ import numpy as np
 from landscape_core.specs import Array, InputError
 
 QUANTITIES = ("loss", "accuracy", "error")
+CONVEXITIES = {"convexity": "convexity, all directions", "convexity_plane": "convexity in the plane"}
 FLOOR_SHARE = 1e-6  # of the largest value: what a log scale shows of a loss at most
 OVER_SHARE = 1 / 15  # of the colour range, for values above a clip
 
@@ -134,6 +135,8 @@ def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
     A partial plane is filled in: the loss from its `estimate`, anything else, and every line, linearly between its points.
     Raises InputError when the result doesn't hold the quantity.
     """
+    if quantity in CONVEXITIES:
+        return _read_convexity(data, quantity)
     if quantity not in data:
         held = [name for base in QUANTITIES for name in (base, f"{base}_test") if name in data]
         fix = "; set test=true to evaluate the test samples as well" if quantity.endswith("_test") else ""
@@ -158,6 +161,18 @@ def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Slice:
         filled = np.where(exact, filled, np.stack([_joined(*pair) for pair in zip(values, known, strict=True)]))
     betas = np.asarray(data["betas"], dtype=np.float64) if plane else None
     return Slice(quantity, np.asarray(data["alphas"], dtype=np.float64), betas, filled, exact, masked, error)
+
+
+def _read_convexity(data: Mapping[str, Any], quantity: str) -> Slice:
+    """Smallest eigenvalue / largest absolute one: in the plane at every cell, or of the whole Hessian on its own grid."""
+    name, whole = CONVEXITIES[quantity], quantity == "convexity"
+    if not has(data, quantity, "betas"):
+        fix = "set convexity=9 to compute it" if whole else "it comes with the finished plane"
+        raise InputError(f"this surface holds no '{quantity}': {fix}")
+    values = np.asarray(data[quantity], dtype=np.float64)
+    axes = [np.asarray(data[f"convexity_{axis}" if whole else axis], dtype=np.float64) for axis in ("alphas", "betas")]
+    alphas, betas = axes if whole else [axis[1:-1] for axis in axes]
+    return Slice(quantity, alphas, betas, values, np.ones(values.shape, bool), ~np.isfinite(values), name=name)
 
 
 def _bridged(values: Array, exact: Array, known: Array) -> Array:
@@ -254,6 +269,8 @@ def value_range(
     for data in datas:
         if data is None or quantity not in data:
             continue
+        if quantity in CONVEXITIES:
+            return -1.0, 1.0
         part = read_slice(data, quantity)
         values.append(part.values[np.isfinite(part.values) & part.exact])
         size = max(size, scalar(data, "sample_size_test" if quantity.endswith("_test") else "sample_size") or 0.0)
@@ -281,6 +298,7 @@ def scale_for(part: Slice, limits: tuple[float, float] | None, log: bool) -> Sca
         own = {"alphas": part.alphas, part.quantity: part.values} | ({} if part.betas is None else {"betas": part.betas})
         limits = value_range([own], part.quantity, log) or (0.0, 1.0)
     low, high = limits
+    log = log and part.quantity not in CONVEXITIES
     if log and low <= 0:
         low = max(high * FLOOR_SHARE, 1e-300)
         high = max(high, low)

@@ -39,7 +39,7 @@ def surface_reading(data: Data, spec: AnalysisSpec) -> list[Reading]:
     """The certificate of a finished slice. Rows whose numbers the result doesn't hold are left out."""
     assert isinstance(spec, SurfaceSpec)
     rows: list[Reading] = []
-    for part in (_axes, _center, _gradient, _curvature, _shape, _trajectory, _masked, _modes, _limits):
+    for part in (_axes, _center, _gradient, _curvature, _spectrum, _shape, _trajectory, _masked, _modes, _limits):
         rows += part(data, spec)
     return rows
 
@@ -167,6 +167,43 @@ def _curvature(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
             value = f"{number(low)} to {number(high)} per L2²"
             formula = "eigenvalues of QᵀHQ, Q an orthonormal basis of the plane"
             yield Reading("Curvature in the plane", value, words, formula, "", "ok" if low > 0 else "note")
+
+
+def _spectrum(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
+    top, bottom = scalar(data, "hessian_top"), scalar(data, "hessian_bottom")
+    if top is None or bottom is None:
+        return
+    what = "plane" if spec.dimensions == 2 else "line"
+    inside = np.asarray(data["plane_curvatures"], dtype=float)
+    low, high = float(inside.min()), float(inside.max())
+    share, error, p = scalar(data, "hessian_negative"), scalar(data, "hessian_negative_error"), np.size(data["direction_0"])
+    hidden = bottom < -1e-3 * max(abs(top), abs(bottom)) and low > 0
+    words = f"Within this {what} it bends by {number(low)} to {number(high)}. "
+    if hidden:
+        words += f"A saddle that looks like a minimum here: {_negatives(share, error, p)} not seen. "
+    elif bottom < 0 and low < 0:
+        words += f"Downhill curvature exists and this {what} shows some of it. "
+    if high < 0.1 * top:
+        words += f"The sharpest direction bends {number(top / high, 2) if high > 0 else 'far more'} times as much."
+    value = f"{number(bottom)} to {number(top)}"
+    formula = "extreme eigenvalues of the Hessian at the centre by Lanczos, beside those of QᵀHQ"
+    source = "Boettcher & Wheeler 2022, arXiv:2208.13219"
+    yield Reading("Whole Hessian", value, words.strip(), formula, source, "warn" if hidden else "ok")
+    trace, spread = scalar(data, "hessian_trace"), scalar(data, "hessian_trace_standard_error")
+    held, baseline = scalar(data, "trace_share"), scalar(data, "trace_share_baseline")
+    if trace is not None and held is not None and baseline is not None:
+        words = f"The trace is {number(trace)} ± {number(spread or 0.0, 2)}. Isotropic axes hold {number(100 * baseline, 2)} %."
+        formula = "tr(QᵀHQ) / tr H, the trace by Hutchinson's estimate beside exact outliers; baseline (number of axes) / p"
+        yield Reading("Trace in the picture", f"{number(100 * held, 2)} %", words, formula, "", "ok")
+
+
+def _negatives(share: float | None, error: float | None, p: int) -> str:
+    """How many eigenvalues are negative, as far as that is known."""
+    if share is None or share * p < 1:
+        return "directions that bend downwards are"
+    if error is None or error > share:
+        return f"directions that bend downwards (a rough sketch counts {number(share * p, 2)}) are"
+    return f"about {number(share * p, 2)} ± {number(error * p, 1)} directions that bend downwards are"
 
 
 def _shape(data: Data, spec: SurfaceSpec) -> Iterator[Reading]:
@@ -347,6 +384,11 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
         "The first axis leads to another checkpoint, which lies at 1.",
         "d₀ = θ' − θ",
         "Goodfellow et al. 2015, arXiv:1412.6544",
+    ),
+    "eigenvectors": (
+        "Eigenvectors of the Hessian of unit length: the directions in which the loss bends most, or bends downwards most.",
+        "Hv = λv at the centre, by Lanczos; the largest entry of each vector is positive",
+        "Boettcher & Wheeler 2022, arXiv:2208.13219",
     ),
     "through": (
         "The plane through three checkpoints, in true distances.",

@@ -1,9 +1,10 @@
 """Linear algebra on flat vectors: subspaces, principal axes, spectra of operators. Knows nothing of networks."""
 
-from .lanczos import Eigenpairs, Lanczos, dense_eigenpairs, eigenpairs
+from .dense import Eigenpairs, dense_eigenpairs
+from .lanczos import Lanczos, eigenpairs
 from .operators import LinearOperator
 from .pca import PCA, pca, random_walk_share
-from .quadrature import Quadrature, density, integral, share_below
+from .quadrature import Quadrature, density, function_of, share_below
 from .subspaces import basis, coordinates, cosine, orthogonalised, share
 from .trace import Trace
 
@@ -20,7 +21,7 @@ __all__ = [
     "dense_eigenpairs",
     "density",
     "eigenpairs",
-    "integral",
+    "function_of",
     "orthogonalised",
     "pca",
     "random_walk_share",

@@ -1,55 +1,41 @@
-"""Eigenpairs at both ends of the spectrum of a symmetric operator: thick-restart Lanczos, with a dense referee."""
+"""Eigenpairs at both ends of the spectrum of a symmetric operator: thick-restart Lanczos."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..specs import InputError
-from .operators import kind_of, multiplied, orthogonal, size_of
+from .dense import Eigenpairs
+from .operators import finite, generator, kind_of, multiplied, orthogonal, size_of, unit
 
 MEMORY = 2 << 30  # bytes that the basis may take unless told otherwise
 ROWS = 320  # and the vectors it may hold: beyond that a restart is cheaper than the small problem
-ATTEMPTS = 6  # times that multiplied-out residuals may be larger than the estimates said
+STRICTNESS = 0.5  # of the tolerance: what estimated residuals must reach
 COLUMNS = 1 << 16  # of the basis that a restart works on at a time
 SPARE = 8  # vectors beyond twice the wanted that a basis must be able to hold
-PATIENCE = 3.0  # a search for further copies may cost this many times what was spent before
-
-
-@dataclass(frozen=True)
-class Eigenpairs:
-    """Algebraically largest (`top`, descending) and smallest (`bottom`, ascending) eigenvalues with their vectors.
-
-    Residuals: |H v - l v| / |l| at the top, / |H| at the bottom, where |H| is the largest absolute Ritz value, `norm`.
-    """
-
-    top: Tensor  # (k,) float64
-    top_vectors: Tensor  # (p, k)
-    top_residuals: Tensor  # (k,)
-    bottom: Tensor  # (k',)
-    bottom_vectors: Tensor
-    bottom_residuals: Tensor
-    top_converged: Tensor  # (k,) bool
-    bottom_converged: Tensor
-    products: int
-    norm: float
+PATIENCE = 3  # a search for further copies whose outcome is in doubt may take so many times its length
 
 
 class Lanczos:
     """Thick-restart Lanczos (Wu & Simon, SIAM J. Matrix Anal. Appl. 22, 2000) with full re-orthogonalisation.
 
     Iterating advances by one product at a time and ends when every wanted pair has an estimated residual below half the
-    tolerance and, multiplied out, below the tolerance; or at `max_products`. The basis is kept in the operator's dtype as
-    rows `(m, p)`, at most `memory` bytes of it; the small problem V'HV is solved in float64, from all coefficients of the
+    tolerance and stands up to verification, or at `max_products`. The basis is kept in the operator's dtype as rows `(m, p)`,
+    at most `memory` bytes of it; the small problem V'HV is solved in float64, from all coefficients of the
     orthogonalisation, so that restarts, warm starts and fresh vectors need no case of their own.
 
+    `verify="mix"` multiplies one random mix of all wanted vectors: what it shows beyond the residuals that the recursion knows
+    (rounding, a noisy or unsymmetric operator) is added to each of them, and if that could take any pair above the tolerance
+    every pair is multiplied out. `verify="each"` always does that: residuals without an estimate in them, one product a pair.
+
     Lanczos from one vector sees one vector of each eigenspace. With `multiples`, once all is converged the search goes on in
-    the complement of what was found, from a random vector, until the next eigenvalue there is known to lie further inside.
+    the complement of what was found, from a random vector, until 2 + log(p) / 2 further products have changed nothing and
+    the next eigenvalue inward is told apart from the innermost wanted one (or three times as many were spent on it).
 
     `start`: a vector `(p,)`, or vectors `(p, j)` whose sum is taken (eigenvectors of a neighbouring operator). `state`: what
     `state()` gave, to go on where it stood. Raises InputError for sizes that do not fit.
@@ -67,30 +53,35 @@ class Lanczos:
         memory: int | None = None,
         max_products: int | None = None,
         multiples: bool = False,
+        verify: Literal["mix", "each"] = "mix",
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         self.operator, self.p = operator, size_of(operator)
-        self.top, self.bottom, self.tolerance, self.multiples = top, bottom, tolerance, multiples
+        self.top, self.bottom, self.tolerance = top, bottom, tolerance
+        self.multiples, self.verify, self.seed = multiples, verify, seed
         if top < 0 or bottom < 0 or not 1 <= top + bottom <= self.p:
             raise InputError(f"between 1 and p = {self.p} eigenpairs can be wanted (got {top} and {bottom})")
-        self.dtype, self.device = kind_of(operator, start)
-        self.limit = max_products if max_products is not None else max(20 * self.p, 1000)
+        self.dtype, self.device = kind_of(operator, dtype, device)
+        self.limit = max_products if max_products is not None else max(2 * self.p, 1000)
         self.rows = self._rows(memory)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._basis = torch.empty(0, self.p, dtype=self.dtype, device=self.device)
+        # Untouched memory costs nothing, and growing would need the old and the new basis at once.
+        self._basis = torch.empty(min(self.rows + 1, self.p), self.p, dtype=self.dtype, device=self.device)
         self._projected = np.zeros((self.rows, self.rows))  # V'HV
+        self._slack = np.zeros(self.rows)  # norms of what products with the rows have outside the basis, but for the tail
         self.count = 0  # rows that have been multiplied; the next one waits for it, unless they are p
         self.products = 0
         self._tail = 0.0  # norm of what the last product had outside the basis
         self._scale = 0.0  # largest absolute Ritz value so far
-        self._strictness = 0.5  # of the tolerance: what estimated residuals must reach
-        self._searched: np.ndarray | None = None  # eigenvalues that a search for further copies started from
-        self._budget = 0
+        self._drawn = 0  # random vectors so far
+        self._since = 0  # products before the present search for further copies
+        self._searched: np.ndarray | None = None  # wanted eigenvalues when it began
         self._found: Eigenpairs | None = None
         if state is not None and self._fits(state):
             self._resume(state)
         else:
-            self._put(0, self._first(start))
+            self._basis[0] = self._first(start)
 
     def _rows(self, memory: int | None) -> int:
         """Vectors that the basis may hold, besides the one that waits."""
@@ -109,45 +100,51 @@ class Lanczos:
 
     def __iter__(self) -> Iterator[int]:
         while self._found is None:
-            if self.count == self.rows < self.p:
-                self._restart(self._kept(), self._basis[self.count].clone())
-            self._expand()
-            yield self.products
-            if self._settled():
-                pairs = self._verified()
+            if not self._settled():
+                self._expand()
                 yield self.products
-                self._found = pairs if self._complete(pairs) else None
+            elif self._may_hide_copies():
+                self._search()
+                self._expand()
+                yield self.products
+            else:
+                before = self.products
+                # Whatever it shows, the end: what is beyond the estimates is noise of the products, which more do not lower.
+                self._found = self._verified()
+                if self.products > before:
+                    yield self.products
 
     def _expand(self) -> None:
         """One product: a column of V'HV, and the next basis vector."""
+        if self.count == self.rows < self.p:
+            self._restart(self._kept())
         m = self.count
-        product = multiplied(self.operator, self._basis[m]).to(self.dtype)
+        rest, coefficients = orthogonal(self._basis[: m + 1], multiplied(self.operator, self._basis[m], self.dtype))
         self.products += 1
-        rest, coefficients = orthogonal(self._basis[: m + 1], product)
-        column = coefficients.double().cpu().numpy()
+        norm = torch.linalg.vector_norm(rest, dtype=torch.float64)
+        numbers = finite(torch.cat([coefficients.double(), norm[None]]).cpu().numpy())  # the only wait for the device
+        column = numbers[:-1]
         self._projected[: m + 1, m] = self._projected[m, : m + 1] = column
         self.count = m + 1
-        self._tail = float(rest.double().norm()) if self.count < self.p else 0.0
         self._scale = max(self._scale, float(np.abs(column).max()))
-        if self._tail <= 10 * torch.finfo(self.dtype).eps * float(np.linalg.norm(column)):
-            self._tail = 0.0  # the span is invariant: only a fresh vector leads on
+        # At rounding level the span is invariant: only a fresh vector leads on.
+        invariant = numbers[-1] <= 10 * torch.finfo(self.dtype).eps * max(self._scale, float(np.linalg.norm(column)))
+        self._tail = 0.0 if invariant or self.count == self.p else float(numbers[-1])
         if self.count < self.p:
-            self._put(self.count, rest / self._tail if self._tail else self._fresh())
+            self._basis[self.count] = rest / self._tail if self._tail else self._fresh()
 
-    def _put(self, index: int, vector: Tensor) -> None:
-        """Row `index` of the basis; memory is taken as it is needed."""
-        if index >= len(self._basis):
-            larger = torch.empty(min(self.rows + 1, index + 32), self.p, dtype=self.dtype, device=self.device)
-            larger[: len(self._basis)] = self._basis
-            self._basis = larger
-        self._basis[index] = vector
+    def _random(self) -> Tensor:
+        """The next random vector `(p,)`; which one depends on the seed and on how many were drawn, so it survives a resume."""
+        self._drawn += 1
+        vector = torch.randn(self.p, generator=generator(self.seed, self._drawn), dtype=self.dtype).to(self.device)
+        return unit(vector)
 
     def _fresh(self) -> Tensor:
         """A random unit vector orthogonal to the basis."""
-        vector = torch.randn(self.p, generator=self._generator).to(self._basis)
+        vector = self._random()
         for _ in range(2):
             vector = orthogonal(self._basis[: self.count], vector)[0]
-            vector = vector / vector.norm()
+            vector = unit(vector)
         return vector
 
     def _first(self, start: Tensor | None) -> Tensor:
@@ -157,9 +154,8 @@ class Lanczos:
             vectors = start.reshape(self.p, -1).to(self._basis)
             vector = (vectors / vectors.norm(dim=0)).sum(1)
             if bool(torch.isfinite(vector).all()) and float(vector.norm()) > 0:
-                return vector / vector.norm()
-        vector = torch.randn(self.p, generator=self._generator).to(self._basis)
-        return vector / vector.norm()
+                return unit(vector)
+        return self._random()
 
     # -- restarts -----------------------------------------------------------------------------------------------------
 
@@ -170,16 +166,55 @@ class Lanczos:
         high, low = (n + (spare * n) // wanted for n in (self.top, self.bottom))
         return np.unique(np.r_[:low, self.count - high : self.count])
 
-    def _restart(self, kept: np.ndarray, following: Tensor) -> None:
-        """Put the Ritz vectors `kept` in the place of the basis, before the vector that is to be multiplied next."""
+    def _restart(self, kept: np.ndarray, *, dropped: bool = False) -> None:
+        """Put the Ritz vectors `kept` in the place of the basis, before the vector that is to be multiplied next.
+
+        If that one is `dropped`, what the products had along it can only be remembered as a norm.
+        """
         values, vectors = self._small()
+        slack = np.sqrt(np.square(vectors[:, kept]).T @ np.square(self._slack[: self.count]))
+        if dropped:
+            slack = np.hypot(slack, self._tail * np.abs(vectors[-1, kept]))
         mix = torch.from_numpy(np.ascontiguousarray(vectors[:, kept].T)).to(self._basis)
         for a in range(0, self.p, COLUMNS):
             self._basis[: len(kept), a : a + COLUMNS] = mix @ self._basis[: self.count, a : a + COLUMNS]
-        self._projected[:] = 0
+        self._basis[len(kept)] = self._basis[self.count].clone()
+        self._projected[:], self._slack[:] = 0, 0
         self._projected[np.arange(len(kept)), np.arange(len(kept))] = values[kept]
-        self.count = len(kept)
-        self._put(self.count, following)
+        self.count, self._slack[: len(kept)] = len(kept), slack
+
+    # -- further copies of multiple eigenvalues ---------------------------------------------------------------------------
+
+    def _may_hide_copies(self) -> bool:
+        """Whether, with all that is wanted converged, another search is due."""
+        if not self.multiples or self.products >= self.limit or self.count == self.p:
+            return False
+        values, _ = self._small()
+        wanted = values[np.r_[self._places()]]
+        return self._searched is None or bool(np.abs(wanted - self._searched).max() > self.tolerance / 2 * self._scale)
+
+    def _search(self) -> None:
+        """Begin one: keep what is wanted, go on from a random vector orthogonal to it."""
+        top, bottom = self._places()
+        self._searched = self._small()[0][np.r_[top, bottom]]
+        self._since = self.products
+        self._restart(np.r_[bottom, top[::-1]], dropped=True)
+        self._basis[self.count] = self._fresh()
+
+    def _searching(self, values: np.ndarray, errors: np.ndarray) -> bool:
+        """Whether the present search must go on though all that is wanted is converged.
+
+        Lanczos from a random vector brings out an eigenvalue apart from the rest within about log(p) / 2 products.
+        """
+        if self._searched is None:
+            return False
+        length, spent = 2 + int(np.ceil(np.log(self.p) / 2)), self.products - self._since
+        if spent < length:
+            return True
+        pairs = [(self.count - self.top - 1, self.count - self.top)] if self.top else []
+        pairs += [(self.bottom, self.bottom - 1)] if self.bottom else []
+        apart = (errors[i] <= max(abs(values[i] - values[o]), self._floor()) for i, o in pairs if 0 <= i < self.count)
+        return spent < PATIENCE * length and not all(apart)
 
     # -- where it stands ----------------------------------------------------------------------------------------------
 
@@ -191,6 +226,11 @@ class Lanczos:
         """Places of the wanted among ascending Ritz values: top descending, bottom ascending; no place twice."""
         top = np.arange(self.count)[::-1][: self.top]
         return top, np.arange(min(self.bottom, self.count - len(top)))
+
+    def _errors(self, vectors: np.ndarray) -> np.ndarray:
+        """Norms of H v - l v of Ritz pairs, as the recursion knows them."""
+        missing = np.square(vectors).T @ np.square(self._slack[: self.count])
+        return np.sqrt(np.square(self._tail * vectors[-1:].reshape(-1)) + missing)
 
     def _floor(self) -> float:
         """Residuals that rounding in the products leaves."""
@@ -208,38 +248,10 @@ class Lanczos:
         if self.count < min(self.p, self.top + self.bottom + 1) or (self.count > 96 and self.count % 4):
             return False
         values, vectors = self._small()
-        errors = self._tail * np.abs(vectors[-1])
+        errors = self._errors(vectors)
         top, bottom = self._places()
-        good = (errors[np.r_[top, bottom]] <= self._strictness * self._limits(values[top], values[bottom])).all()
-        if good and self._searched is not None and self.products < self._budget:
-            return self._passed(values, errors)
-        return bool(good)
-
-    def _passed(self, values: np.ndarray, errors: np.ndarray) -> bool:
-        """Whether the next pair inward is known well enough to say that it is no copy of the innermost wanted one."""
-        pairs = [(self.count - self.top - 1, self.count - self.top)] if self.top else []
-        pairs += [(self.bottom, self.bottom - 1)] if self.bottom else []
-        gaps = ((errors[i], abs(values[i] - values[o]), abs(values[o])) for i, o in pairs if 0 <= i < self.count)
-        return all(error <= max(gap / 4, self.tolerance * size / 20, self._floor()) for error, gap, size in gaps)
-
-    def _complete(self, pairs: Eigenpairs) -> bool:
-        """Whether verified pairs are the answer. If not, what remains to be done is set up."""
-        if self.products >= self.limit or self.count == self.p:
-            return True
-        if not bool(pairs.top_converged.all() and pairs.bottom_converged.all()):
-            self._strictness /= 4
-            return self._strictness < 0.5 * 4.0**-ATTEMPTS
-        if not self.multiples:
-            return True
-        values = np.r_[pairs.top.numpy(), pairs.bottom.numpy()]
-        if self._searched is not None and np.abs(values - self._searched).max() <= self.tolerance * self._scale:
-            return True
-        self._searched = values
-        self._budget = self.products + int(PATIENCE * self.products) + 10
-        top, bottom = self._places()
-        self._restart(np.r_[bottom, top[::-1]], self._basis[self.count])
-        self._put(self.count, self._fresh())
-        return False
+        good = (errors[np.r_[top, bottom]] <= STRICTNESS * self._limits(values[top], values[bottom])).all()
+        return bool(good) and not self._searching(values, errors)
 
     # -- what is found ------------------------------------------------------------------------------------------------
 
@@ -248,7 +260,7 @@ class Lanczos:
         if self._found is not None:
             return self._found
         values, vectors = self._small()
-        errors = self._tail * np.abs(vectors[-1:]).reshape(-1)
+        errors = self._errors(vectors)
         top, bottom = self._places()
         return self._pairs(
             values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors[np.r_[top, bottom]]
@@ -257,7 +269,7 @@ class Lanczos:
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(top, their relative residuals, bottom, theirs) as they stand, without the vectors: cheap."""
         values, vectors = self._small()
-        errors = self._tail * np.abs(vectors[-1:]).reshape(-1)
+        errors = self._errors(vectors)
         top, bottom = self._places()
         return values[top], self._relative(errors[top], values[top]), values[bottom], errors[bottom] / (self._scale or 1.0)
 
@@ -270,17 +282,51 @@ class Lanczos:
         return (mix @ self._basis[: self.count]).T
 
     def _verified(self) -> Eigenpairs:
-        """The wanted Ritz pairs with residuals from a product with each."""
-        _, small = self._small()
+        """The wanted Ritz pairs with residuals that products vouch for; without them where `max_products` leaves none."""
+        values, vectors = self._small()
         top, bottom = self._places()
-        vectors = self._vectors(small, np.r_[top, bottom])
-        vectors = vectors / vectors.norm(dim=0)
-        products = multiplied(self.operator, vectors.contiguous()).to(self.dtype)
+        places = np.r_[top, bottom]
+        errors = self._errors(vectors)[places]
+        if self.verify == "mix" and self.products < self.limit:
+            surplus = self._surplus(vectors[:, places])
+            errors = np.hypot(errors, surplus)
+            # All of the surplus may come from one pair, of which the mix holds one part in the square root of their number.
+            if (np.hypot(errors, surplus * len(places) ** 0.5) <= self._limits(values[top], values[bottom])).all():
+                return self._pairs(
+                    values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors
+                )
+        if self.products + len(places) > self.limit:
+            return self._pairs(values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors)
+        return self._each(vectors, len(top), places)
+
+    def _surplus(self, small: np.ndarray) -> float:
+        """|H x - what the recursion says of it|, x a random unit mix of the Ritz vectors `small (m, n)`; one product.
+
+        Weights of random sign and of sizes between 3/4 and 5/4, so that no pair is left out and no two cancel.
+        """
+        rng = np.random.default_rng([self.seed, self.products])
+        weights = rng.choice([-1.0, 1.0], small.shape[1]) * rng.uniform(0.75, 1.25, small.shape[1])
+        mix = small @ (weights / np.linalg.norm(weights))
+        known = self._projected[: self.count, : self.count] @ mix
+        rows = self._basis[: self.count]
+        product = multiplied(self.operator, torch.from_numpy(mix).to(rows) @ rows, self.dtype)
+        self.products += 1
+        rest = product - torch.from_numpy(known).to(rows) @ rows
+        if self._tail:
+            rest -= self._tail * float(mix[-1]) * self._basis[self.count]
+        norm = finite(torch.linalg.vector_norm(rest, dtype=torch.float64).reshape(1).cpu().numpy())
+        return max(0.0, float(norm[0]) - float(np.abs(mix) @ self._slack[: self.count]))
+
+    def _each(self, small: np.ndarray, k: int, places: np.ndarray) -> Eigenpairs:
+        """The Ritz pairs at `places`, the first k of them of the top, with residuals from a product with every vector."""
+        vectors = self._vectors(small, places)
+        vectors = unit(vectors)
+        products = multiplied(self.operator, vectors.contiguous(), self.dtype)
         self.products += vectors.shape[1]
         values = (vectors * products).sum(0, dtype=torch.float64)
-        errors = (products - vectors * values.to(self.dtype)).norm(dim=0).double().cpu().numpy()
-        found, k = values.cpu().numpy(), len(top)
-        return self._pairs(found[:k], found[k:], vectors[:, :k], vectors[:, k:], errors)
+        errors = torch.linalg.vector_norm(products - vectors * values.to(self.dtype), dim=0, dtype=torch.float64)
+        found, norms = finite(torch.stack([values, errors]).cpu().numpy())
+        return self._pairs(found[:k], found[k:], vectors[:, :k], vectors[:, k:], norms)
 
     def _pairs(self, top: np.ndarray, bottom: np.ndarray, high: Tensor, low: Tensor, errors: np.ndarray) -> Eigenpairs:
         good = errors <= self._limits(top, bottom)
@@ -305,30 +351,37 @@ class Lanczos:
     # -- going on another day -----------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `state` takes to go on: basis `(m + 1, p)`, V'HV, counts."""
+        """What `state` takes to go on: basis `(m + 1, p)`, V'HV, counts; at the end also the residuals."""
         rows = min(self.count + 1, self.p)
-        numbers = [self.count, self.products, self._tail, self._scale, self._strictness, self._budget]
-        searched = np.array([]) if self._searched is None else self._searched
+        numbers = [self.products, self._tail, self._scale, self._drawn, self._since]
+        found = self._found
         return {
             "basis": self._basis[:rows].cpu().numpy().copy(),
             "projected": self._projected[: self.count, : self.count].copy(),
+            "slack": self._slack[: self.count].copy(),
             "numbers": np.array(numbers, dtype=float),
-            "searched": searched,
+            "searched": np.array([]) if self._searched is None else self._searched,
+            "verified": np.array([]) if found is None else torch.cat([found.top_residuals, found.bottom_residuals]).numpy(),
         }
 
     def _fits(self, state: Mapping[str, np.ndarray]) -> bool:
-        basis = np.asarray(state["basis"])
-        same = basis.ndim == 2 and basis.shape[1] == self.p and len(basis) <= self.rows + 1
-        return same and len(basis) == min(len(state["projected"]) + 1, self.p)
+        basis, count = np.asarray(state["basis"]), len(state["projected"])
+        return basis.ndim == 2 and basis.shape[1] == self.p and count <= self.rows and len(basis) == min(count + 1, self.p)
 
     def _resume(self, state: Mapping[str, np.ndarray]) -> None:
         for index, row in enumerate(np.asarray(state["basis"])):
-            self._put(index, torch.from_numpy(row).to(self._basis))
-        self.count = len(state["projected"])
-        self._projected[: self.count, : self.count] = state["projected"]
-        _, products, self._tail, self._scale, self._strictness, budget = (float(x) for x in state["numbers"])
-        self.products, self._budget = int(products), int(budget)
+            self._basis[index] = torch.from_numpy(row).to(self._basis)
+        count = self.count = len(state["projected"])
+        self._projected[:count, :count], self._slack[:count] = state["projected"], state["slack"]
+        products, self._tail, self._scale, drawn, since = (float(x) for x in state["numbers"])
+        self.products, self._drawn, self._since = int(products), int(drawn), int(since)
         self._searched = np.asarray(state["searched"]) if len(state["searched"]) else None
+        if len(state["verified"]) == self.top + self.bottom:
+            pairs, relative = self.pairs(), np.asarray(state["verified"])
+            sizes = np.maximum(pairs.top.abs().numpy(), max(self._floor(), np.finfo(float).tiny))
+            errors = np.r_[relative[: self.top] * sizes, relative[self.top :] * (self._scale or 1.0)]
+            vectors = pairs.top_vectors, pairs.bottom_vectors
+            self._found = self._pairs(pairs.top.numpy(), pairs.bottom.numpy(), *vectors, errors)
 
 
 def eigenpairs(operator: Any, top: int, bottom: int = 0, **options: Any) -> Eigenpairs:
@@ -337,25 +390,3 @@ def eigenpairs(operator: Any, top: int, bottom: int = 0, **options: Any) -> Eige
     for _ in solver:
         pass
     return solver.pairs()
-
-
-def dense_eigenpairs(matrix: Tensor, top: int, bottom: int = 0) -> tuple[Eigenpairs, Tensor]:
-    """The same of a dense symmetric matrix `(p, p)` in float64, and all its eigenvalues `(p,)`, descending."""
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not 0 <= top + bottom <= len(matrix):
-        raise InputError(f"{top} + {bottom} eigenpairs of a square matrix are wanted (got shape {tuple(matrix.shape)})")
-    if not bool(torch.isfinite(matrix).all()):
-        raise InputError("the matrix is not finite: the loss overflows or is undefined at these weights")
-    a = matrix.double()
-    values, vectors = torch.linalg.eigh(a)
-    places = torch.cat([torch.arange(len(a) - 1, len(a) - 1 - top, -1), torch.arange(bottom)])
-    chosen, columns = values[places], vectors[:, places]
-    errors = (a @ columns - columns * chosen).norm(dim=0)
-    norm = float(values.abs().max()) if len(values) else 0.0
-    floor = max(torch.finfo(torch.float64).eps * norm, torch.finfo(torch.float64).tiny)
-    relative = errors[:top] / chosen[:top].abs().clamp_min(floor)
-    good = torch.ones(top + bottom, dtype=torch.bool)
-    found = Eigenpairs(
-        chosen[:top], columns[:, :top], relative, chosen[top:], columns[:, top:], errors[top:] / (norm or 1.0),
-        good[:top], good[top:], len(a), norm,
-    )  # fmt: skip
-    return found, values.flip(0)

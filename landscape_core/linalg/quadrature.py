@@ -10,7 +10,7 @@ import torch
 from scipy.special import ndtr
 
 from ..specs import InputError
-from .operators import kind_of, multiplied, orthogonal, random_signs, size_of
+from .operators import STATE_BYTES, finite, kind_of, multiplied, orthogonal, random_signs, size_of
 
 MEMORY = 1 << 30  # bytes that the bases of one block may take unless told otherwise
 
@@ -34,12 +34,14 @@ class Quadrature:
         seed: int = 0,
         block: int = 1,
         memory: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         if probes < 1 or steps < 1 or block < 1:
             raise InputError(f"probes, steps and block are at least 1 (got {probes}, {steps}, {block})")
         self.operator, self.p = operator, size_of(operator)
-        self.dtype, self.device = kind_of(operator)
+        self.dtype, self.device = kind_of(operator, dtype, device)
         vector = self.p * torch.empty(0, dtype=self.dtype).element_size()
         room = max(2, (MEMORY if memory is None else memory) // vector)
         self.block = max(1, min(block, probes, room // 2))
@@ -48,53 +50,86 @@ class Quadrature:
         self.nodes = np.zeros((0, self.steps))
         self.weights = np.zeros((0, self.steps))
         self.products = 0
-        self._generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
+        self._at = 0  # steps that the present block has done
+        self._bases = torch.empty(0, self.steps, self.p, dtype=self.dtype, device=self.device)
+        self._small = np.zeros((0, self.steps, self.steps))
+        self._sizes = np.zeros(0, dtype=int)  # steps after which a probe's space was exhausted
         if state is not None and state["nodes"].shape[1:] == (self.steps,) and len(state["nodes"]) <= probes:
-            self.nodes, self.weights = (np.array(state[name]) for name in ("nodes", "weights"))
-            self.products = int(state["products"])
-            for _ in range(len(self.nodes)):  # the probes that are done
-                random_signs(self.p, 1, self._generator, self.dtype, self.device)
+            self._resume(state)
 
     def __iter__(self) -> Iterator[int]:
         while len(self.nodes) < self.probes:
-            count = min(self.block, self.probes - len(self.nodes))
-            starts = [random_signs(self.p, 1, self._generator, self.dtype, self.device)[:, 0] for _ in range(count)]
-            yield from self._advance(starts)
+            if not len(self._bases):
+                self._begin()
+            while self._at < self._sizes.max():
+                self._step()
+                if self._at >= self._sizes.max():
+                    self._end()
+                    yield self.products
+                    break
+                yield self.products
 
-    def _advance(self, starts: list[torch.Tensor]) -> Iterator[int]:
-        """All steps of some probes together."""
-        b = len(starts)
-        bases = torch.empty(b, self.steps, self.p, dtype=self.dtype, device=self.device)
-        small = np.zeros((b, self.steps, self.steps))
-        sizes = [self.steps] * b
-        for i, start in enumerate(starts):
-            bases[i, 0] = start / self.p**0.5
-        for m in range(self.steps):
-            alive = [i for i in range(b) if m < sizes[i]]
-            if not alive:
-                break
-            products = multiplied(self.operator, torch.stack([bases[i, m] for i in alive], 1)).to(self.dtype)
-            self.products += len(alive)
-            for i, product in zip(alive, products.T, strict=True):
-                rest, coefficients = orthogonal(bases[i, : m + 1], product)
-                column = coefficients.double().cpu().numpy()
-                small[i, : m + 1, m] = small[i, m, : m + 1] = column
-                tail = float(rest.double().norm())
-                if tail <= 10 * torch.finfo(self.dtype).eps * float(np.linalg.norm(column)):
-                    sizes[i] = m + 1  # the span is invariant: the quadrature is exact
-                elif m + 1 < self.steps:
-                    bases[i, m + 1] = rest / tail
-            yield self.products
-        nodes, weights = np.zeros((b, self.steps)), np.zeros((b, self.steps))
-        for i, size in enumerate(sizes):
-            values, vectors = np.linalg.eigh(small[i, :size, :size])
+    def _begin(self) -> None:
+        """The next probes, as many as advance together."""
+        done = len(self.nodes)
+        count = min(self.block, self.probes - done)
+        self._bases = torch.empty(count, self.steps, self.p, dtype=self.dtype, device=self.device)
+        for i in range(count):
+            self._bases[i, 0] = random_signs(self.p, self.seed, done + i, self.dtype, self.device) / self.p**0.5
+        self._small = np.zeros((count, self.steps, self.steps))
+        self._sizes = np.full(count, self.steps)
+        self._at = 0
+
+    def _step(self) -> None:
+        """One product with the last vector of every probe whose space is not exhausted."""
+        m, alive = self._at, np.flatnonzero(self._sizes > self._at)
+        products = multiplied(self.operator, torch.stack([self._bases[i, m] for i in alive], 1), self.dtype).T.contiguous()
+        self.products += len(alive)
+        rests, numbers = [], []
+        for i, product in zip(alive, products, strict=True):
+            rest, coefficients = orthogonal(self._bases[i, : m + 1], product)
+            rests.append(rest)
+            numbers.append(torch.cat([coefficients.double(), torch.linalg.vector_norm(rest, dtype=torch.float64)[None]]))
+        rows = finite(torch.stack(numbers).cpu().numpy())  # the only wait for the device
+        for i, rest, row in zip(alive, rests, rows, strict=True):
+            column, tail = row[:-1], float(row[-1])
+            self._small[i, : m + 1, m] = self._small[i, m, : m + 1] = column
+            scale = max(float(np.abs(self._small[i]).max()), float(np.linalg.norm(column)))
+            if tail <= 10 * torch.finfo(self.dtype).eps * scale:
+                self._sizes[i] = m + 1  # the span is invariant: the quadrature is exact
+            elif m + 1 < self.steps:
+                self._bases[i, m + 1] = rest / tail
+        self._at = m + 1
+
+    def _end(self) -> None:
+        """Nodes and weights of the present block."""
+        nodes, weights = np.zeros((2, len(self._bases), self.steps))
+        for i, size in enumerate(self._sizes):
+            values, vectors = np.linalg.eigh(self._small[i, :size, :size])
             nodes[i, :size], weights[i, :size] = values, vectors[0] ** 2
             nodes[i, size:] = values[-1]
         self.nodes, self.weights = np.vstack([self.nodes, nodes]), np.vstack([self.weights, weights])
+        self._bases = self._bases[:0]
 
     def state(self) -> dict[str, np.ndarray]:
-        """The finished probes; an unfinished block begins anew."""
-        return {"nodes": self.nodes, "weights": self.weights, "products": np.array(self.products)}
+        """The finished probes, and the unfinished where their vectors are few bytes; else that block begins anew."""
+        found = {"nodes": self.nodes, "weights": self.weights, "products": np.array(self.products)}
+        bases = self._bases[:, : min(self._at + 1, self.steps)]
+        if 0 < bases.numel() * bases.element_size() <= STATE_BYTES:
+            found |= {"bases": bases.cpu().numpy().copy(), "small": self._small.copy(), "sizes": self._sizes.copy()}
+            found["at"] = np.array(self._at)
+        return found
+
+    def _resume(self, state: Mapping[str, np.ndarray]) -> None:
+        self.nodes, self.weights = (np.array(state[name]) for name in ("nodes", "weights"))
+        self.products = int(state["products"])
+        if "bases" in state and len(state["bases"]) == min(self.block, self.probes - len(self.nodes)):
+            self._begin()
+            bases = torch.from_numpy(np.asarray(state["bases"])).to(self._bases)
+            self._bases[:, : bases.shape[1]] = bases
+            self._small, self._sizes = np.array(state["small"]), np.array(state["sizes"])
+            self._at = int(state["at"])
 
 
 def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -109,10 +144,12 @@ def density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: flo
     return mean, error, float((weights * inside).sum(1).mean())
 
 
-def integral(nodes: np.ndarray, weights: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """((1/p) tr f(H), standard error over probes) by sum_i w_i f(theta_i)."""
+def function_of(
+    nodes: np.ndarray, weights: np.ndarray, function: Callable[[np.ndarray], np.ndarray], p: int
+) -> tuple[float, float]:
+    """(tr f(H), standard error over probes) by p sum_i w_i f(theta_i): effective dimension, log-determinant, moments."""
     mean, error = _over_probes((weights * function(nodes)).sum(1))
-    return float(mean), float(error)
+    return p * float(mean), p * float(error)
 
 
 def share_below(nodes: np.ndarray, weights: np.ndarray, threshold: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..specs import InputError
-from .operators import kind_of, multiplied, random_signs, size_of
+from .operators import STATE_BYTES, finite, kind_of, multiplied, random_signs, size_of
 
 Method = Literal["hutchinson", "hutch++", "xtrace"]
 CHUNK = 8  # vectors that Hutch++ and XTrace multiply at a time
@@ -19,16 +19,19 @@ CHUNK = 8  # vectors that Hutch++ and XTrace multiply at a time
 class Trace:
     """Estimates tr H until its standard error is at most max(relative |estimate|, absolute), or `max_products` are spent.
 
-    hutchinson: mean of z'Hz over Rademacher z (Hutchinson 1989; variance of one 2 sum_{i != j} H_ij^2). With `known` =
-    (eigenvalues, orthonormal vectors `(p, j)`) their part is taken exactly, sum l, and the rest estimated in the complement,
-    z'PHPz. It alone gives `segments` (traces of diagonal blocks whose lengths are given) and `diagonal` (z * PHPz; Bekas,
-    Kokiopoulou & Saad 2007) with standard errors.
-    hutch++: a sketch of a third of `max_products` columns is taken exactly, the rest estimated (Meyer et al., SOSA 2021).
+    hutchinson: mean of z'Hz over Rademacher z (Hutchinson 1989; variance of one 2 sum_{i != j} H_ij^2). With `known`,
+    orthonormal vectors Q `(p, j)` or (eigenvalues, eigenvectors), their part is taken exactly, at one product a vector unless
+    the eigenvalues are given, and the rest estimated in the complement, z'PHPz with P = I - QQ'.
+    hutch++: the same with Q an orthonormal basis of H times a third of `max_products` probes (Meyer et al., SOSA 2021).
     xtrace: every probe is used both for the sketch and, left out of it, for the rest (Epperly, Tropp & Webber, SIAM J. Matrix
     Anal. Appl. 45, 2024); the standard error is that of its leave-one-out estimates.
 
-    The error must have been estimated from at least `min_probes` probes: two that agree by luck stop nothing. Iterating gives
-    the number of products so far. `state` (hutchinson): what `state()` gave.
+    The first two also give, with standard errors, the traces of the diagonal blocks whose lengths are `segments`, and the
+    `diagonal`: the mean of z * PHPz (Bekas, Kokiopoulou & Saad 2007) beside what is exact.
+
+    It does not stop by luck: at least `min_probes` probes are taken, and the standard error must be small enough even when
+    raised by its own relative error, 1 / sqrt(2 (n - 1)) from n probes. Iterating gives the number of products so far.
+    `state`: what `state()` gave. Raises InputError for sizes that do not fit.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class Trace:
         operator: Any,
         *,
         method: Method = "hutchinson",
-        known: tuple[Tensor, Tensor] | None = None,
+        known: tuple[Tensor, Tensor] | Tensor | None = None,
         relative: float = 0.01,
         absolute: float = 0.0,
         min_probes: int = 8,
@@ -44,39 +47,46 @@ class Trace:
         seed: int = 0,
         block: int = 1,
         segments: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         state: Mapping[str, np.ndarray] | None = None,
     ):
         self.operator, self.p = operator, size_of(operator)
-        self.dtype, self.device = kind_of(operator)
+        self.dtype, self.device = kind_of(operator, dtype, device)
         if method not in ("hutchinson", "hutch++", "xtrace"):
             raise InputError(f"method is hutchinson, hutch++ or xtrace (got {method!r})")
         if segments is not None and sum(segments) != self.p:
             raise InputError(f"segments must add up to p = {self.p} (got {sum(segments)})")
         if min_probes < 2 or max_products < min_probes:
             raise InputError(f"at least 2 probes, and products for them, are needed (got {min_probes}, {max_products})")
+        if method == "xtrace" and segments is not None:
+            raise InputError("segments go with method hutchinson or hutch++")
+        if method != "hutchinson" and known is not None:
+            raise InputError("known eigenpairs go with method hutchinson")
         self.method, self.relative, self.absolute = method, relative, absolute
         self.min_probes, self.max_products, self.block = min_probes, max_products, max(1, block)
+        self.seed = seed
         self.products = 0
         self.converged = False
-        self._generator = torch.Generator().manual_seed(seed)
+        self._drawn = 0
         self._lengths = list(segments) if segments is not None else [self.p]
         self._samples = np.zeros((0, len(self._lengths)))
         self._diagonal = torch.zeros(2, self.p, dtype=torch.float64, device=self.device)  # sum, sum of squares
-        self._sure, self._basis = np.zeros(len(self._lengths)), None
-        self._sure_diagonal: Tensor | float = 0.0
-        if known is not None and known[1].shape[1]:
-            if method != "hutchinson":
-                raise InputError("known eigenpairs go with method hutchinson")
-            values, vectors = known
-            self._basis = vectors.to(device=self.device, dtype=self.dtype)
-            self._sure_diagonal = self._basis.double().square() @ values.to(self.device).double()
-            self._sure = self._by_segment(self._sure_diagonal[:, None])[0]
-        if state is not None and method == "hutchinson" and state["samples"].shape[1:] == self._samples.shape[1:]:
-            self._samples = np.array(state["samples"])
-            self._diagonal = torch.from_numpy(np.array(state["diagonal"])).to(self.device)
-            self.products = len(self._samples)
-            for _ in range(self.products):
-                self._signs(1)
+        self._basis, self._probes, self._images, self._mapped = (
+            torch.empty(self.p, 0, dtype=self.dtype, device=self.device) for _ in range(4)
+        )
+        self._sure_diagonal = torch.zeros(self.p, dtype=torch.float64, device=self.device)
+        self._sure = np.zeros(len(self._lengths))
+        if isinstance(known, tuple):
+            self._basis = known[1].to(device=self.device, dtype=self.dtype)
+            self._take(self._basis.double().square() @ known[0].to(self.device).double())
+        elif known is not None:
+            self._basis = known.to(device=self.device, dtype=self.dtype)
+        self._mapping = known is not None and not isinstance(known, tuple)  # products with the basis are still due
+        if self._basis.shape[0] != self.p:
+            raise InputError(f"known vectors must have shape (p, j) with p = {self.p} (got {tuple(self._basis.shape)})")
+        if state is not None and self._fits(state):
+            self._resume(state)
 
     # -- the estimate -----------------------------------------------------------------------------------------------------
 
@@ -109,85 +119,128 @@ class Trace:
         return (mean + self._sure_diagonal).cpu().numpy(), variance.sqrt().cpu().numpy()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `state` takes to go on."""
-        return {"samples": self._samples, "diagonal": self._diagonal.cpu().numpy()}
+        """What `state` takes to go on; without the vectors of an unfinished sketch where they are many bytes."""
+        found = {
+            "samples": self._samples,
+            "diagonal": self._diagonal.cpu().numpy().copy(),
+            "sure": self._sure_diagonal.cpu().numpy().copy(),
+            "numbers": np.array([self.products, self._drawn, self._mapping], dtype=float),
+        }
+        sketch = {"basis": self._basis, "probes": self._probes, "images": self._images, "mapped": self._mapped}
+        if sum(tensor.numel() * tensor.element_size() for tensor in sketch.values()) <= STATE_BYTES:
+            found |= {name: tensor.cpu().numpy().copy() for name, tensor in sketch.items()}
+        return found
+
+    def _fits(self, state: Mapping[str, np.ndarray]) -> bool:
+        same = state["samples"].shape[1:] == self._samples.shape[1:] and state["sure"].shape == (self.p,)
+        # Known eigenpairs are given again; a sketch that was not kept is begun anew.
+        return same and ("basis" in state or (self.method == "hutchinson" and not self._mapping))
+
+    def _resume(self, state: Mapping[str, np.ndarray]) -> None:
+        self._samples = np.array(state["samples"])
+        self._diagonal = torch.from_numpy(np.array(state["diagonal"])).to(self.device)
+        self._take(torch.from_numpy(np.array(state["sure"])).to(self.device))
+        products, drawn, mapping = state["numbers"]
+        self.products, self._drawn, self._mapping = int(products), int(drawn), bool(mapping)
+        if "basis" in state:
+            sketch = (torch.from_numpy(np.array(state[n])).to(self._basis) for n in ("basis", "probes", "images", "mapped"))
+            self._basis, self._probes, self._images, self._mapped = sketch
 
     # -- the methods ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[int]:
-        steps = {"hutchinson": self._hutchinson, "hutch++": self._hutch, "xtrace": self._xtrace}
-        yield from steps[self.method]()
+        if self.method == "xtrace":
+            yield from self._xtrace()
+            return
+        if self.method == "hutch++" and not self._basis.shape[1]:
+            yield from self._sketch()
+        if self._mapping:
+            yield from self._map()
+        while not self._enough():
+            self._probe(min(self.block, self.max_products - self.products))
+            yield self.products
 
     def _enough(self) -> bool:
-        error = self.standard_error
-        self.converged = len(self._samples) >= self.min_probes and error <= max(
-            self.relative * abs(self.estimate), self.absolute
-        )
+        n, error = len(self._samples), self.standard_error
+        raised = error * (1 + 1 / (2 * max(1, n - 1)) ** 0.5)
+        small = n >= self.min_probes and raised <= max(self.relative * abs(self.estimate), self.absolute)
+        self.converged = small or self._basis.shape[1] == self.p == self._mapped.shape[1]  # all of the space was seen
         return self.converged or self.products >= self.max_products
-
-    def _hutchinson(self) -> Iterator[int]:
-        while not self._enough():
-            count = min(self.block, self.max_products - self.products)
-            self._probe(count)
-            yield self.products
 
     def _probe(self, count: int) -> None:
         """Samples of z * PHPz, where P takes away what is known."""
         signs = self._signs(count)
-        seen = self._without(signs)
-        products = self._without(self._times(seen))
+        products = self._without(self._times(self._without(signs)))
         found = (signs * products).double()
+        samples = finite(self._by_segment(found))
         self._diagonal[0] += found.sum(1)
         self._diagonal[1] += found.square().sum(1)
-        self._samples = np.vstack([self._samples, self._by_segment(found)])
+        self._samples = np.vstack([self._samples, samples])
 
-    def _hutch(self) -> Iterator[int]:
-        sketch = min(self.p, max(1, self.max_products // 3))
-        rows = []
-        for signs in self._signs(sketch).split(CHUNK, 1):
-            rows.append(self._times(signs))
+    def _sketch(self) -> Iterator[int]:
+        """An orthonormal basis of the operator's images of a third of the products."""
+        wanted = min(self.p, max(1, self.max_products // 3))
+        while self._images.shape[1] < wanted:
+            images = self._times(self._signs(min(CHUNK, wanted - self._images.shape[1])))
+            self._images = torch.cat([self._images, images], 1)
             yield self.products
-        self._basis = torch.linalg.qr(torch.cat(rows, 1))[0]
-        exact = 0.0
-        for columns in self._basis.split(CHUNK, 1):
-            exact += float((columns * self._times(columns)).sum(dtype=torch.float64))
+        finite(self._images.sum(0).cpu().numpy())
+        self._basis, self._images = torch.linalg.qr(self._images)[0], self._images[:, :0]
+        self._mapping = True
+
+    def _map(self) -> Iterator[int]:
+        """The exact part of the basis Q: the diagonal of QQ'H + HQQ' - QQ'HQQ'."""
+        while (done := self._mapped.shape[1]) < self._basis.shape[1]:
+            self._mapped = torch.cat([self._mapped, self._times(self._basis[:, done : done + CHUNK])], 1)
             yield self.products
-        self._sure = np.array([exact])
-        self._lengths = [self.p]
-        yield from self._hutchinson()
+        q, y = self._basis.double(), self._mapped.double()
+        inner = q.T @ y
+        self._take((q * (2 * y - q @ ((inner + inner.T) / 2))).sum(1))
+        if self._basis.shape[1] < self.p:
+            self._mapped = self._mapped[:, :0]
+        else:
+            self._samples = np.zeros((2, len(self._lengths)))  # nothing is left to estimate
+        self._mapping = False
 
     def _xtrace(self) -> Iterator[int]:
-        probes = images = basis = mapped = torch.empty(self.p, 0, dtype=self.dtype, device=self.device)
         while not self._enough():
-            count = min(CHUNK, (self.max_products - self.products) // 2, self.p - probes.shape[1])
-            if count < 1:
-                break
-            signs = self._signs(count)
-            image = self._times(signs)
-            yield self.products
-            rest = image
+            if self._basis.shape[1] == self._images.shape[1]:
+                count = min(CHUNK, (self.max_products - self.products) // 2, self.p - self._probes.shape[1])
+                if count < 1:
+                    break
+                self._probes = torch.cat([self._probes, self._signs(count)], 1)
+                self._images = torch.cat([self._images, self._times(self._probes[:, -count:])], 1)
+                yield self.products
+            rest = self._images[:, self._basis.shape[1] :]
+            finite(rest.sum(0).cpu().numpy())
             for _ in range(2):
-                rest = rest - basis @ (basis.T @ rest)
+                rest = rest - self._basis @ (self._basis.T @ rest)
             fresh = torch.linalg.qr(rest)[0]
-            fresh = torch.linalg.qr(fresh - basis @ (basis.T @ fresh))[0]
-            mapped = torch.cat([mapped, self._times(fresh)], 1)
-            probes, images, basis = (torch.cat(pair, 1) for pair in ((probes, signs), (images, image), (basis, fresh)))
-            self._samples = _leave_one_out(probes, images, basis, mapped)[:, None]
+            fresh = torch.linalg.qr(fresh - self._basis @ (self._basis.T @ fresh))[0]
+            self._mapped = torch.cat([self._mapped, self._times(fresh)], 1)
+            self._basis = torch.cat([self._basis, fresh], 1)
+            self._samples = finite(_leave_one_out(self._probes, self._images, self._basis, self._mapped))[:, None]
             yield self.products
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
     def _signs(self, count: int) -> Tensor:
-        """One probe after the other, so that what is drawn does not depend on blocks."""
-        columns = [random_signs(self.p, 1, self._generator, self.dtype, self.device) for _ in range(count)]
-        return torch.cat(columns, 1)
+        """The next probes `(p, count)`."""
+        numbers = range(self._drawn, self._drawn + count)
+        self._drawn += count
+        return torch.stack([random_signs(self.p, self.seed, i, self.dtype, self.device) for i in numbers], 1)
 
     def _times(self, vectors: Tensor) -> Tensor:
         self.products += vectors.shape[1]
-        return multiplied(self.operator, vectors.contiguous()).to(self.dtype)
+        return multiplied(self.operator, vectors.contiguous(), self.dtype)
+
+    def _take(self, diagonal: Tensor) -> None:
+        """Remember the exact part of the diagonal `(p,)`."""
+        self._sure_diagonal = diagonal
+        self._sure = finite(self._by_segment(diagonal[:, None])[0])
 
     def _without(self, vectors: Tensor) -> Tensor:
-        return vectors if self._basis is None else vectors - self._basis @ (self._basis.T @ vectors)
+        return vectors - self._basis @ (self._basis.T @ vectors) if self._basis.shape[1] else vectors
 
     def _by_segment(self, columns: Tensor) -> np.ndarray:
         """Sums over the segments of columns `(p, c)`: `(c, s)`."""
@@ -197,14 +250,18 @@ class Trace:
 def _leave_one_out(probes: Tensor, images: Tensor, basis: Tensor, mapped: Tensor) -> np.ndarray:
     """XTrace's estimates: for each probe w, tr(Q_w'HQ_w) + r'Hr with Q_w a basis of the other images, r = w - Q_w Q_w'w.
 
-    All in the small space: with images = Q R, s the unit vector along column w of inv(R)', Q_w Q_w' = Q (I - ss') Q'.
+    All in the small space: with images = Q R, s the unit vector along column w of inv(R)', Q_w Q_w' = Q (I - ss') Q'. Where
+    the images span less than there are probes, Q holds all that the operator does: tr(Q'HQ) is the trace.
     """
     q, y, omega, z = (t.double() for t in (basis, images, probes, mapped))
     r = q.T @ y
     small = q.T @ z
     small = (small + small.T) / 2
-    s = torch.linalg.pinv(r).T
-    s = s / s.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    sizes = torch.linalg.svdvals(r)
+    if sizes[-1] <= 8 * torch.finfo(basis.dtype).eps * sizes[0]:
+        return np.full(len(r), float(small.trace()))
+    s = torch.linalg.inv(r).T
+    s = s / s.norm(dim=0)
     w = q.T @ omega
     u = w - s * (s * w).sum(0)
     exact = small.trace() - (s * (small @ s)).sum(0)

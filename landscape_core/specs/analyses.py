@@ -59,7 +59,10 @@ class CalibrationSpec(AnalysisSpec):
         return {"forwards": 4, "gradients": 2, "products": 2}
 
 
-Directions = Literal["filter", "layer", "model", "gaussian", "essay", "pca", "gradient", "difference", "through", "given"]
+Directions = Literal[
+    "filter", "layer", "model", "gaussian", "essay", "pca", "gradient", "difference", "through", "eigenvectors", "given"
+]
+EXTREME_PRODUCTS, SPECTRUM_PRODUCTS = 40, 400  # what extreme eigenpairs and a sketch of the spectrum take, about
 RANDOM_DIRECTIONS = ("filter", "layer", "model", "gaussian", "essay")
 Interval = tuple[float, float]
 
@@ -72,7 +75,11 @@ class SurfaceSpec(AnalysisSpec):
         "filter",
         "How the axes are chosen: random with filter, layer or model normalisation (Li et al. 2018) or none (gaussian), the "
         "essay's uncorrected rule, PCA of the trajectory, the gradient, the difference to another checkpoint, the plane "
-        "through three checkpoints, or vectors given in a file.",
+        "through three checkpoints, eigenvectors of the Hessian, or vectors given in a file.",
+    )
+    ends: Literal["both", "top", "bottom"] = field(
+        "both",
+        "Which eigenvectors: of the largest and the smallest eigenvalue (the saddle), of the largest, or of the smallest.",
     )
     resolution: int | tuple[int, int] = field(
         41, "Grid points along each axis: n, or [n_alpha, n_beta]; 3 to 501.", unit="points"
@@ -96,6 +103,17 @@ class SurfaceSpec(AnalysisSpec):
     given: str | None = field(None, "A .npz file with direction_0 (and direction_1), for directions=given.", local=True)
     repeats: int = field(1, "Lines only: number of random directions, drawn with seeds seed, seed+1, ...", ge=1, le=200)
     test: bool = field(False, "Evaluate the test samples as well.")
+    spectrum: bool = field(
+        False,
+        "Hold the slice's curvature against the whole Hessian: its extreme eigenvalues, trace and share of negative ones.",
+    )
+    convexity: int = field(
+        0,
+        "Planes only: points along each axis where the extreme eigenvalues of the whole Hessian are computed; 0 for none.",
+        unit="points",
+        ge=0,
+        le=41,
+    )
     flow: int = field(9, "Arrows of the projected gradient flow along each axis; 0 for none.", unit="points", ge=0, le=51)
 
     @model_validator(mode="after")
@@ -123,6 +141,11 @@ class SurfaceSpec(AnalysisSpec):
         return (n, m) if self.dimensions == 2 else (n,)
 
     @property
+    def maps(self) -> int:
+        """Points along each axis of the convexity map; a line has none."""
+        return self.convexity if self.dimensions == 2 else 0
+
+    @property
     def intervals(self) -> tuple[Interval, ...] | None:
         """The range of each axis, or None where the directions decide."""
         if self.extent is None:
@@ -143,7 +166,9 @@ class SurfaceSpec(AnalysisSpec):
         cells = float(np.prod(self.shape)) * self.repeats * (2 if self.test else 1)
         passes = 2.0 if self.batchnorm == "batch" else 1.0
         arrows = self.flow**2 if self.dimensions == 2 else 0
-        return {"forwards": passes * (cells + 12), "gradients": passes * (arrows + 1), "products": float(self.dimensions)}
+        products = self.dimensions + (SPECTRUM_PRODUCTS if self.spectrum else 0)
+        products += EXTREME_PRODUCTS * (self.directions == "eigenvectors") + EXTREME_PRODUCTS * self.maps**2
+        return {"forwards": passes * (cells + 12), "gradients": passes * (arrows + 1), "products": float(products)}
 
 
 Operator = Literal["hessian", "ggn", "fisher", "empirical_fisher"]

@@ -1,0 +1,126 @@
+"""Stochastic Lanczos quadrature against moments and dense spectra."""
+
+import numpy as np
+import pytest
+import torch
+
+from landscape_core.linalg import Quadrature, density, function_of, share_below
+from landscape_core.linalg.operators import random_signs
+from landscape_core.specs import InputError
+
+from .test_linalg_lanczos import Counted, rotated, tailed
+
+
+def ran(operator, *arguments, **options):
+    found = Quadrature(operator, *arguments, **options)
+    for _ in found:
+        pass
+    return found
+
+
+def test_moments_are_exact_up_to_twice_the_steps():
+    """Sum_i w_i theta_i^m = v'A^m v for m <= 2k - 1, and no further."""
+    matrix, steps = rotated(tailed(120)), 5
+    found = ran(matrix, 2, steps)
+    signs = random_signs(120, 0, 0, torch.float64, torch.device("cpu"))
+    v = power = signs / 120**0.5
+    gaps = []
+    for m in range(2 * steps + 1):
+        exact = float(v @ power)
+        gaps.append(abs(float((found.weights[0] * found.nodes[0] ** m).sum()) - exact) / abs(exact))
+        power = matrix @ power
+    assert max(gaps[:-1]) < 1e-10
+    assert gaps[-1] > 1e-10
+
+
+@pytest.mark.parametrize("block", [1, 3, 8])
+def test_blocks_change_the_cost_and_not_the_answer(block):
+    matrix = rotated(tailed(80))
+    one, many = ran(matrix, 5, 12), ran(matrix, 5, 12, block=block)
+    assert np.allclose(one.nodes, many.nodes)
+    assert np.allclose(one.weights, many.weights)
+    assert many.products == 60
+
+
+def test_errors_over_probes_cover_the_truth():
+    values = tailed(150)
+    matrix, misses = rotated(values), []
+    effective = (np.maximum(values, 0) / (np.maximum(values, 0) + 0.1)).sum()
+    for seed in range(20):
+        found = ran(matrix, 8, 25, seed=seed)
+        estimate, error = function_of(found.nodes, found.weights, lambda t: np.maximum(t, 0) / (np.maximum(t, 0) + 0.1), 150)
+        misses.append((estimate - effective) / error)
+    assert 10 <= (np.abs(misses) < 1.4).sum() <= 20  # 80 per cent of Student's t with 7 degrees of freedom
+    assert np.abs(misses).max() < 8
+
+
+def test_the_negative_share_is_within_its_error():
+    values = np.r_[np.full(30, -1.0), np.linspace(0.5, 1.0, 70)]
+    found = ran(rotated(values), 20, 30)
+    share, error = share_below(found.nodes, found.weights, -0.1)
+    assert abs(share - 0.3) <= 3 * error < 0.5
+    nodes, weights = np.array([[-1.0, 1.0]]), np.array([[0.25, 0.75]])
+    assert share_below(nodes, weights, 0.0) == (0.25, 0.5)  # one probe, and all its weight next to the threshold
+    assert share_below(nodes, weights, -5.0) == (0.0, 0.125)
+    assert share_below(nodes, weights, 5.0) == (1.0, 0.375)
+
+
+def test_the_density_is_not_renormalised():
+    found = ran(rotated(tailed(200)), 4, 40)
+    whole = np.linspace(-2, 9, 4000)
+    mean, error, mass = density(found.nodes, found.weights, whole, 0.05)
+    assert mass == pytest.approx(1, abs=1e-6)
+    assert np.trapezoid(mean, whole) == pytest.approx(1, abs=1e-3)
+    assert (error >= 0).all()
+    part = np.linspace(1.0, 9, 4000)
+    mean, _, mass = density(found.nodes, found.weights, part, 0.05)
+    assert 0 < mass < 0.2
+    assert np.trapezoid(mean, part) == pytest.approx(mass, abs=1e-3)
+    assert np.isnan(density(found.nodes[:1], found.weights[:1], whole, 0.05)[1]).all()
+
+
+def test_small_spaces_and_multiples_end_early_and_exactly():
+    found = ran(rotated([3.0, 3.0, 3.0, -1.0]), 6, 50)
+    assert found.steps == 4
+    estimate, _ = function_of(found.nodes, found.weights, lambda t: t, 4)
+    assert estimate == pytest.approx(float((found.weights * found.nodes).sum(1).mean() * 4))
+    assert np.allclose(found.weights.sum(1), 1)
+    assert ((np.abs(found.nodes - 3) < 1e-9) | (np.abs(found.nodes + 1) < 1e-9) | (found.weights < 1e-12)).all()
+    assert np.allclose(ran(torch.zeros(9, 9), 2, 5).nodes, 0)
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_what_was_killed_goes_on_with_no_product_twice(block, monkeypatch):
+    matrix = rotated(tailed(100))
+    whole = ran(matrix, 4, 10, block=block)
+    for after in range(len([*Quadrature(matrix, 4, 10, block=block)]) + 1):
+        first = Quadrature(matrix, 4, 10, block=block)
+        for _ in zip(range(after), first, strict=False):
+            pass
+        counted = Counted(matrix)
+        second = ran(counted, 4, 10, block=block, state=first.state())
+        assert np.allclose(second.nodes, whole.nodes, rtol=1e-12)
+        assert counted.products == 40 - first.products
+        assert second.products == 40
+    monkeypatch.setattr("landscape_core.linalg.quadrature.STATE_BYTES", 100)  # too little for the vectors of a block
+    first = Quadrature(matrix, 4, 10)
+    for _ in zip(range(25), first, strict=False):
+        pass
+    counted = Counted(matrix)
+    assert np.allclose(ran(counted, 4, 10, state=first.state()).nodes, whole.nodes)
+    assert counted.products == 20  # two probes were done
+
+
+def test_a_product_that_is_not_finite_is_said():
+    with pytest.raises(InputError, match="not finite"):
+        ran(torch.full((5, 5), torch.nan, dtype=torch.float64), 1, 3)
+
+
+def test_memory_cuts_the_steps_and_says_so():
+    found = Quadrature(rotated(tailed(100)), 4, 60, block=4, memory=100 * 8 * 40)
+    assert found.block * found.steps <= 40
+
+
+def test_what_cannot_be_done_is_said():
+    with pytest.raises(InputError, match="at least 1"):
+        Quadrature(torch.eye(3), 0)
