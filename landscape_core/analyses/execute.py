@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights
 from ..objective import host
+from ..objective.threads import SMALL, one_thread
 from ..specs import (
     UPLOADS,
     AnalysisSpec,
@@ -56,8 +57,9 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
     item = analysis(kind)
     module, function = item.runner.split(":")
     counts, started = context.objective.counts.copy(), time.perf_counter()
-    arrays = yield from getattr(importlib.import_module(module), function)(spec, context)
     objective = context.objective
+    with one_thread(where=0 < 3 * objective.operations() < SMALL):
+        arrays = yield from getattr(importlib.import_module(module), function)(spec, context)
     provenance = {
         "analysis_version": item.version,
         "device": str(objective.device),

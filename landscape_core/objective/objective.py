@@ -19,6 +19,7 @@ from .network import BatchNorm, Network, unwrapped
 from .slice import Slice
 from .space import ParameterSpace
 from .sweep import Sweep
+from .threads import operations
 
 Split = Literal["train", "test"]
 Loss = Callable[[Any, Any], Tensor]
@@ -141,6 +142,15 @@ class Objective:
     def loss(self, theta: Tensor | None = None, split: Split = "train") -> float:
         """L(theta), accumulated over batches in float64."""
         return self.evaluate(theta, split)["loss"]
+
+    def operations(self) -> int:
+        """Floating-point operations of a forward pass over the training sample; 0 where they cannot be counted."""
+        batch = self.batches("train")[0]
+        one = next(batch.chunks(1))
+        try:
+            return operations(self.network, one.inputs) * self.size() // max(1, one.size)
+        except Exception:  # a model that takes whole batches only, or whose operations are hidden
+            return 0
 
     def measure(self, network: Network, batches: tuple[Batch, ...], size: int) -> dict[str, Tensor]:
         """Loss, accuracy and error of the network as it is set: 0-d float64 tensors on the device.

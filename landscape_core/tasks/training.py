@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights, save_weights
+from ..objective.threads import SMALL, one_thread, operations
 from ..specs import CheckpointRecord, InputError, Progress, RunRecord, TrainingSpec
 from .devices import torch_device
 from .optimisation import (
@@ -33,7 +32,6 @@ EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a sp
 DIVERGED = 1e4  # a batch loss above this many times max(1, the first one) has diverged
 PROGRESS_EVERY = 0.2  # seconds
 SAVE_EVERY = 2.0  # seconds between the states that a killed training goes on from
-SMALL = 2e9  # operations a step below which a second thread gains little, and loses much on a busy machine
 
 
 def train(spec: TrainingSpec, home: Path) -> Generator[Progress, None, RunRecord]:
@@ -53,7 +51,7 @@ def train(spec: TrainingSpec, home: Path) -> Generator[Progress, None, RunRecord
             return found
         store.sweep(spec.run)
         training = _Training(spec, home, store, found)
-        with _threads(training):
+        with one_thread(where=_is_short(training)):
             return (yield from training.run())
 
 
@@ -228,19 +226,8 @@ class _Training:
         return bool(kept)
 
 
-@contextlib.contextmanager
-def _threads(training: _Training) -> Iterator[None]:
-    """One thread where a step is short; as many as the process has where it is long.
-
-    Decided by counting operations, not by a clock: a continued training must use as many threads to reach the same bits.
-    """
-    before = torch.get_num_threads()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        training.model.eval()(training.x[:1])
+def _is_short(training: _Training) -> bool:
+    """Whether a step is too short for several threads: by count, since a continued training must reach the same bits."""
+    count = operations(training.model.eval(), training.x[:1])
     training.model.train()
-    if 3 * counter.get_total_flops() * training.batch < SMALL:  # a backward pass costs two forward passes
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return 3 * count * training.batch < SMALL  # a backward pass costs two forward passes

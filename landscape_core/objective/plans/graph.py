@@ -37,7 +37,7 @@ class Traced:
         self.root = _Entry(network, batch.inputs)
         try:
             with torch.no_grad():
-                self.graph = _Tracer(batch.inputs).trace(self.root)
+                self.graph = _Tracer(batch.inputs).follow(self.root)
         except Exception as error:  # whatever a model does with a proxy
             raise Unplannable(f"torch.fx cannot trace the model: {error}") from error
         self._places = {id(p): i for i, p in enumerate(network.parameters)}
@@ -123,6 +123,14 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self._inputs = inputs
         self._values: dict[fx.Node, Any] = {}
+
+    def follow(self, root: nn.Module) -> fx.Graph:
+        """`trace`, after which nothing holds the network any more: tracers end in cycles."""
+        try:
+            return self.trace(root)
+        finally:
+            del self.root
+            self._values.clear()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return isinstance(m, _BatchNorm)
