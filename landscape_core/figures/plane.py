@@ -181,8 +181,7 @@ def solid_scene(
     places, words = scale.ticks(5)
     bottom, top = scale.bounds
     inside = [float(scale.place(value)) for value in heights if np.isfinite(value)]
-    test = "test " if part.quantity.endswith("_test") else ""
-    z = scene_axis(colors, "" if compact else test + part.label + (" (log)" if scale.log else ""))
+    z = scene_axis(colors, "")  # the colour bar names it; beside the axis it is cut off where the picture is narrow
     peak = top if scale.clipped else max([top, *inside])
     z |= {"tickvals": places, "ticktext": words, "range": [min([bottom, *inside]), peak + 0.02 * (peak - bottom)]}
     return {

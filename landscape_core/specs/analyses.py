@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import field_validator, model_validator
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from .base import Spec, field
 
@@ -116,6 +116,17 @@ class SurfaceSpec(AnalysisSpec):
     )
     flow: int = field(9, "Arrows of the projected gradient flow along each axis; 0 for none.", unit="points", ge=0, le=51)
 
+    @field_validator("extent", mode="wrap")
+    @classmethod
+    def _in_words(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """One sentence for all the forms that an extent may have."""
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError(
+                f"must be r, [low, high] or a [low, high] for each axis, in finite numbers (got {value})"
+            ) from None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for n in self.shape:
@@ -130,6 +141,8 @@ class SurfaceSpec(AnalysisSpec):
             raise ValueError(f"directions={self.directions} takes {words} checkpoints in 'through' (got {len(self.through)})")
         if self.directions == "through" and self.dimensions == 1:
             raise ValueError("directions=through spans a plane: set dimensions to 2, or use directions=difference for a line")
+        if self.convexity and self.dimensions == 1:
+            raise ValueError("convexity is a map of a plane: it needs dimensions=2")
         if self.repeats > 1 and (self.dimensions == 2 or self.directions not in RANDOM_DIRECTIONS):
             raise ValueError("repeats draws several random lines: it needs dimensions=1 and random directions")
         return self
