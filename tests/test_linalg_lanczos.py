@@ -109,7 +109,7 @@ def test_products_are_no_more_than_those_of_arpack():
     peer = LinearOperator(matrix.shape, matvec=lambda v: (counted @ torch.from_numpy(v.ravel())).numpy(), dtype=float)
     eigsh(peer, 10, which="LA", tol=1e-3)
     found = eigenpairs(matrix, 10, tolerance=1e-3)
-    assert found.products - 10 <= 1.1 * counted.products  # 10 of ours verify the residuals
+    assert found.products <= 1.1 * counted.products  # ours verify the residuals besides
 
 
 def test_memory_is_honoured_by_restarts():
