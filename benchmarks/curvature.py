@@ -20,7 +20,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from curvature_contenders import BLOCK, PAIRS, SAMPLES, TRACE, Curvlinops, Library, Ours, PyHessian, available, deviation, residual
+from curvature_contenders import (
+    PAIRS,
+    SAMPLES,
+    TRACE,
+    Curvlinops,
+    Library,
+    Ours,
+    PyHessian,
+    available,
+    deviation,
+    residual,
+)
 from large import large
 from models import CASES
 from torch import Tensor
@@ -198,9 +209,7 @@ class Comparison:
 
     def run(self, tasks: list[str]) -> None:
         case = CASES[self.name]
-        self.workers = {
-            label: Worker(__file__, self.name, label, threads=self.threads, tuning=False) for label in available()
-        }
+        self.workers = {label: Worker(__file__, self.name, label, threads=self.threads, tuning=False) for label in available()}
         try:
             tuned = Worker(__file__, self.name, "ours", threads=self.threads, tuning=True)
             if any(tuned.facts.values()):
@@ -250,7 +259,9 @@ class Comparison:
             row.worker.ask(row.contender)
             row.first["residual"] = row.worker.ask("residual")["residual"]
         ours = rows[self.best]
-        print(f"  {f'top {PAIRS} pairs':28s}{'products':>9s}{'residual':>10s}{'s':>9s}{'of ours':>9s}{'MiB':>7s}{'values':>18s}")
+        print(
+            f"  {f'top {PAIRS} pairs':28s}{'products':>9s}{'residual':>10s}{'s':>9s}{'of ours':>9s}{'MiB':>7s}{'values':>18s}"
+        )
         for label, row in rows.items():
             seconds, first = statistics.median(row.times(self.threads)), row.first
             print(
@@ -273,7 +284,9 @@ class Comparison:
         rows = {label: Row(worker, "density") for label, worker in self.workers.items()}
         take_turns(rows.values(), self.rounds, warm=self.name in REPEATS)
         ours = rows[self.best]
-        print(f"  {f'density, {probes} probes of {steps} steps':38s}{'products':>9s}{'s':>9s}{'of ours':>9s}{'MiB':>7s}{'off by':>9s}")
+        print(
+            f"  {f'density, {probes} probes of {steps} steps':38s}{'products':>9s}{'s':>9s}{'of ours':>9s}{'MiB':>7s}{'off by':>9s}"
+        )
         for label, row in rows.items():
             off = ""
             if self.name in DENSE:

@@ -171,7 +171,7 @@ class PyHessian(Library):
         return np.array(nodes), np.array(weights)
 
     def samples(self, count: int) -> list[float]:
-        """z'Hz of `count` probes."""
+        """Values z'Hz of `count` probes."""
         return self._hessian().trace(maxIter=count, tol=0)
 
     def stock(self, seed: int) -> float:

@@ -47,8 +47,8 @@ class Lanczos:
 
     Iterating advances by one product at a time and ends when every wanted pair has an estimated residual below half the
     tolerance and, multiplied out, below the tolerance; or at `max_products`. Two products with random combinations of the
-    pairs verify them where that leaves no doubt, a product with each where it does. The basis is kept in the operator's dtype as
-    rows `(m, p)`, at most `memory` bytes of it; the small problem V'HV is solved in float64, from all coefficients of the
+    pairs verify them where that leaves no doubt, a product with each where it does. The basis is kept in the operator's dtype
+    as rows `(m, p)`, at most `memory` bytes of it; the small problem V'HV is solved in float64, from all coefficients of the
     orthogonalisation, so that restarts, warm starts and fresh vectors need no case of their own.
 
     Lanczos from one vector sees one vector of each eigenspace. With `multiples`, once all is converged the search goes on in
