@@ -1,6 +1,6 @@
 # make run    serve the page on http://127.0.0.1:8050 (settings: make run ARGS="--port 8060")
 # make test   every check, from a fresh clone; the browser tests need Chromium
-# make bench  the speed comparisons, printed as ratios
+# make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
 # make clean  remove what the tools left behind (not the runs and results)
 
 PYTHON ?= python3
@@ -21,6 +21,7 @@ test: .venv/.dev
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/surface.py $(ARGS)
+	.venv-bench/bin/python benchmarks/curvature.py $(CURVATURE_ARGS)
 
 .venv: .venv/.ready
 
