@@ -5,6 +5,7 @@
     const ns = (window.dash_clientside = window.dash_clientside || {});
     const api = (ns.landscape = ns.landscape || {});
     const STUCK = 10000; // ms after which an answer is taken for lost (a restarted server)
+    const SLOW = 30000; // the same for pictures: on a busy machine asking again too early would never let one finish
     const poll = { busy: false, since: 0, tick: 0, active: true };
 
     api.tick = function (n) {
@@ -60,7 +61,7 @@
         if (text === gate.last && !gate.busy) {
             return ns.no_update;
         }
-        if (gate.busy && gate.visit === want.visit && Date.now() - gate.since < STUCK) {
+        if (gate.busy && gate.visit === want.visit && Date.now() - gate.since < SLOW) {
             gate.pending = want;
             return ns.no_update;
         }

@@ -12,6 +12,13 @@ from playwright.sync_api import Browser, sync_playwright
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Over several processes a module stays together, and one process has all that needs the browser: two would starve."""
+    for item in items:
+        needs = "browser" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("browser" if needs else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
