@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Over several processes a module stays together, and one process has all that needs the browser: two would starve."""
     for item in items:
