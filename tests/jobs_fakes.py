@@ -84,6 +84,11 @@ def slow(*args: Any) -> Generator[Progress, None, Result]:
     return sleepy(*args, pause=0.2)
 
 
+def long(*args: Any) -> Generator[Progress, None, Result]:
+    """Outlives what a test does beside it on a busy machine."""
+    return sleepy(*args, pause=1.0)
+
+
 def brisk(*args: Any) -> Generator[Progress, None, Result]:
     return sleepy(*args, pause=0.1)
 

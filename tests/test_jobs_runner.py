@@ -173,8 +173,8 @@ def test_no_job_outlives_the_program_that_asked_for_it(home, start):
 
 
 def test_who_waits_for_a_job_ends_with_the_program_that_asked(home, started):
-    started(request(), start="slow")
-    begun(home)
+    started(request(), start="long")
+    begun(home, cells=1)
     pairs = [fakes.server_with_worker(home, item, "sleepy") for item in (request(), request(1))]  # one joins, one is queued
     wait_for(lambda: JobStore(home).view(request(1).key(home)))
     time.sleep(0.3)
