@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..linalg import Quadrature
+
 Kind = Literal["not critical", "minimum", "maximum", "strict saddle", "degenerate"]
 
 
@@ -28,35 +30,16 @@ def classify(gradient_norm: float, negative: float, zero: float, positive: float
 def gradient_measure(operator: Any, gradient: Tensor, steps: int) -> tuple[Tensor, Tensor, float]:
     """How the gradient g spreads over the spectrum: nodes and weights `(m,)`, sum w f(node) = g'f(H)g / |g|^2.
 
-    Lanczos from g with full re-orthogonalisation (two passes), m <= steps; exact for polynomials of degree 2m - 1.
-    Both in float64. The third value is |Hg| / |g|. All zero for a zero gradient.
+    By `Quadrature` from g, m <= steps: exact for polynomials of degree 2m - 1, so also the third value, |Hg| / |g|, whose
+    square is the second moment. Both in float64. All zero for a zero gradient.
     """
-    norm = gradient.norm()
-    if not bool(norm > 0):
+    if not bool(gradient.norm() > 0):
         return torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), 0.0
-    basis = [gradient / norm]
-    diagonal: list[float] = []
-    off: list[float] = []
-    bend = 0.0
-    for _ in range(min(steps, len(gradient))):
-        product = operator @ basis[-1]
-        if not diagonal:
-            bend = float(product.norm())
-        diagonal.append(float(product @ basis[-1]))
-        known = torch.stack(basis)
-        for _ in range(2):
-            product = product - known.T @ (known @ product)
-        beta = float(product.norm())
-        if beta <= 1e-6 * max(map(abs, [*diagonal, *off])):
-            break
-        off.append(beta)
-        basis.append(product / product.norm())
-    m = len(diagonal)
-    small = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    for i, beta in enumerate(off[: m - 1]):
-        small[i, i + 1] = small[i + 1, i] = beta
-    nodes, vectors = torch.linalg.eigh(small)
-    return nodes, vectors[0] ** 2, bend
+    found = Quadrature(operator, 1, steps, start=gradient)
+    for _ in found:
+        pass
+    nodes, weights = (torch.from_numpy(values[0, : found.products]) for values in (found.nodes, found.weights))
+    return nodes, weights, float((weights @ nodes**2).sqrt())
 
 
 def newton_decrement(nodes: Tensor, weights: Tensor, gradient_norm: float, zero: float) -> float:

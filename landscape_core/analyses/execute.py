@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights
 from ..objective import host
-from ..objective.threads import SMALL, one_thread
+from ..objective.threads import is_short, one_thread
 from ..specs import (
     UPLOADS,
     AnalysisSpec,
@@ -58,7 +58,8 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
     module, function = item.runner.split(":")
     counts, started = context.objective.counts.copy(), time.perf_counter()
     objective = context.objective
-    with one_thread(where=0 < 3 * objective.operations() < SMALL):
+    count = objective.operations()
+    with one_thread(where=count > 0 and is_short(count)):
         arrays = yield from getattr(importlib.import_module(module), function)(spec, context)
     provenance = {
         "analysis_version": item.version,

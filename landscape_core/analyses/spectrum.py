@@ -14,8 +14,7 @@ from .context import Context
 from .critical import classify
 from .spectrum_measures import densities, estimated_spectrum, exact_spectrum, whole_matrix
 from .spectrum_run import over_run
-from .spectrum_work import Arrays, Scaled, Work, block_size, own_step, rate_of
-from .stability import stability
+from .spectrum_work import Arrays, Scaled, Work, block_size, own_step
 from .symmetries import ZeroModes, rescaled, zero_modes
 
 
@@ -43,7 +42,7 @@ def _checkpoint(spec: SpectrumSpec, context: Context) -> Arrays:
         if spec.rescale:
             yield from _rescale(work)
         densities(work)
-        work.put(products=sum(work.done.values()), notes=np.array(work.notes or [""]))
+        work.close()
     finally:
         if objective is not given:
             given.counts.update(objective.counts - before)
@@ -103,12 +102,7 @@ def _finish(work: Work) -> None:
         sharpness=float(top[0]),
         trace_ggn=trace if spec.operator == "ggn" else float("nan"),
     )
-    whole = spec.split == "train" and spec.samples is None and spec.layers is None
-    work.put(
-        **stability(
-            work.context.training, rate_of(work.context, own_step(work.context)), whole=whole, decay_included=bool(work.shift)
-        )
-    )
+    work.put(**work.stability(own_step(work.context)))
 
 
 def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float, float]:

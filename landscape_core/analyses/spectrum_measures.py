@@ -59,6 +59,7 @@ def exact_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
     floor = max(errors) / norm if norm else 0.0  # what rounding leaves, beside which nothing is resolved
     top, bottom = values.flip(0)[:k], values[:low]
     tiny = torch.finfo(torch.float64).tiny
+    traces = [float(part.sum()) for part in matrix.diagonal().split([entry.size for entry in work.entries])]
     found: dict[str, Any] = {
         "eigenvalues_top": top.cpu().numpy(),
         "residuals_top": (floor * norm / top.abs().clamp_min(tiny)).clamp_max(1.0).cpu().numpy(),
@@ -71,10 +72,10 @@ def exact_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         "weights": np.full((1, work.size), 1 / work.size),
         "trace": float(matrix.trace()),
         "trace_standard_error": 0.0,
-        **_layer_traces(work, matrix.diagonal()),
+        **_layer_traces(work, traces, np.zeros(len(traces))),
     }
     work.put(**{f"{prefix}{name}": value for name, value in found.items()}, **{f"{prefix}kind": kind})
-    _notes(work, operator)
+    work.note(operator)
     if not prefix:
         gradient = work.gradient().double()
         weights = (vectors.T @ gradient) ** 2 / (gradient @ gradient).clamp_min(tiny)
@@ -87,19 +88,14 @@ def exact_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
     return work.arrays
 
 
-def _layer_traces(work: Work, diagonal: Tensor) -> dict[str, Any]:
-    entries = [work.objective.space.entries[i] for i in work.members]
-    sizes = [entry.size for entry in entries]
+def _layer_traces(work: Work, traces: Any, errors: Any) -> dict[str, Any]:
+    """The traces of the diagonal blocks, as the Result names them."""
     return {
-        "trace_layers": np.array([float(part.sum()) for part in diagonal.split(sizes)]),
-        "trace_layers_standard_error": np.zeros(len(sizes)),
-        "layer_names": np.array([entry.name for entry in entries]),
-        "layer_sizes": np.array(sizes),
+        "trace_layers": np.asarray(traces),
+        "trace_layers_standard_error": np.asarray(errors),
+        "layer_names": np.array([entry.name for entry in work.entries]),
+        "layer_sizes": np.array([entry.size for entry in work.entries]),
     }
-
-
-def _notes(work: Work, operator: Any) -> None:
-    work.notes += [note for note in operator.notes if note not in work.notes]
 
 
 def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
@@ -148,7 +144,6 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
                 densities(work)
 
     yield from work.drive(f"{prefix}quadrature", f"{label}density", quadrature, nodes)
-    entries = [work.objective.space.entries[i] for i in work.members]
     trace = Trace(
         operator,
         known=(pairs.top, pairs.top_vectors),
@@ -156,7 +151,7 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         max_products=MAX_PROBES,
         seed=spec.seed + 2,
         block=BLOCK if size <= SMALL else 1,
-        segments=[entry.size for entry in entries],
+        segments=[entry.size for entry in work.entries],
         state=work.state_of(f"{prefix}trace"),
     )
 
@@ -164,10 +159,7 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         put(
             trace=trace.estimate,
             trace_standard_error=trace.standard_error,
-            trace_layers=np.asarray(trace.segments),
-            trace_layers_standard_error=np.asarray(trace.segments_standard_error),
-            layer_names=np.array([entry.name for entry in entries]),
-            layer_sizes=np.array([entry.size for entry in entries]),
+            **_layer_traces(work, trace.segments, trace.segments_standard_error),
         )
 
     yield from work.drive(f"{prefix}trace", f"{label}trace", trace, sums)
@@ -176,7 +168,7 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         sharpest = Lanczos(scaled, 1, tolerance=spec.tolerance, seed=spec.seed, state=work.state_of("invariant"))
         yield from work.drive("invariant", "invariant sharpness", sharpest, lambda: None)
         work.put(sharpness_invariant=float(sharpest.pairs().top[0]))
-    _notes(work, operator)
+    work.note(operator)
     return work.arrays
 
 

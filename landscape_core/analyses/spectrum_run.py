@@ -7,8 +7,7 @@ import numpy as np
 from ..linalg import Lanczos
 from ..specs import SpectrumSpec
 from .context import Context
-from .spectrum_work import Arrays, Work, curvature, evenly, own_step, rate_of
-from .stability import stability
+from .spectrum_work import Arrays, Work, evenly, own_step
 
 
 def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
@@ -37,10 +36,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         name in known and known[name].shape == values.shape for name, values in series.items()
     ):
         series = {name: np.array(values) for name, values in known.items()}
-    whole = spec.split == "train" and spec.samples is None and spec.layers is None
-    limits = [
-        stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(work.shift)) for step in steps
-    ]
+    limits = [work.stability(step) for step in steps]
     work.put(
         steps=np.array(steps),
         lr_steps=np.array([item["lr"] for item in limits]),
@@ -55,7 +51,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
             work.done[f"step_{step}"] = 0
             continue
         theta = thetas[step].to(objective.theta)
-        operator = curvature(objective, spec, spec.operator, theta, work.shift)
+        operator = work.operator(spec.operator, theta)
         search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start)
         for products in search:
             work.done[f"step_{step}"] = int(products)
@@ -68,12 +64,11 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         start = pairs.top_vectors
         work.put(**series)
         yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
-        work.notes += [note for note in operator.notes if note not in work.notes]
+        work.note(operator)
     at = steps.index(own) if own in steps else count - 1
     work.put(
         eigenvalues_top=series["eigenvalues_top_steps"][at],
         residuals_top=series["residuals_top_steps"][at],
-        products=sum(work.done.values()),
-        notes=np.array(work.notes or [""]),
     )
+    work.close()
     return work.arrays

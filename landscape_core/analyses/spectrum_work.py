@@ -13,6 +13,7 @@ from torch import Tensor
 from ..objective import Objective
 from ..specs import Array, InputError, Progress, SpectrumSpec
 from .context import Context
+from .stability import stability
 
 REPORT_SECONDS = 0.15  # between two pictures
 STATE_BYTES = 64 << 20  # of Lanczos vectors that a partial result may keep, so that a killed job goes on where it was
@@ -26,6 +27,7 @@ class Work:
     def __init__(self, spec: SpectrumSpec, context: Context, objective: Objective, exact: bool):
         self.spec, self.context, self.objective, self.exact = spec, context, objective, exact
         self.members, self.coordinates = block(objective, spec)
+        self.entries = [objective.space.entries[i] for i in self.members]
         self.size = len(self.coordinates)
         self.partial: Mapping[str, Array] = context.partial
         self.state: dict[str, Array] = {n: np.asarray(v) for n, v in context.partial.items() if n.startswith("state_")}
@@ -44,6 +46,20 @@ class Work:
     def put(self, **values: Any) -> None:
         """Add to what is known."""
         self.arrays.update({name: np.asarray(value) for name, value in values.items()})
+
+    def note(self, operator: Any) -> None:
+        """Take over what a person must know of an operator's products."""
+        self.notes += [note for note in operator.notes if note not in self.notes]
+
+    def close(self) -> None:
+        """Add what is only known at the end."""
+        self.put(products=sum(self.done.values()), notes=np.array(self.notes or [""]))
+
+    def stability(self, step: int | None) -> dict[str, Any]:
+        """Up to which curvature the run's optimiser is stable in the update that follows a checkpoint."""
+        spec, context = self.spec, self.context
+        whole = spec.split == "train" and spec.samples is None and spec.layers is None
+        return stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(self.shift))
 
     def operator(self, kind: str, theta: Tensor | None = None) -> Any:
         """The curvature of this kind over the chosen parameters, with the weight decay where it is asked for."""
@@ -109,7 +125,7 @@ def _expected(spec: SpectrumSpec, size: int, exact: bool) -> dict[str, float]:
         if exact:
             stages[f"{prefix}matrix"] = float(size)
             continue
-        stages[f"{prefix}lanczos"] = min(float(size), 2.5 * spec.k + 8.0 * spec.k_bottom + 5)
+        stages[f"{prefix}lanczos"] = spec.search(size)
         if not prefix:
             stages["gradient"] = float(min(MEASURE_STEPS, size))
         stages[f"{prefix}quadrature"] = float(spec.probes * min(spec.lanczos_steps, size))
@@ -167,16 +183,13 @@ class Scaled:
 def block(objective: Objective, spec: SpectrumSpec) -> tuple[tuple[int, ...], Tensor]:
     """The parameter tensors of the chosen layers, and their coordinates in theta."""
     entries = objective.space.entries
-    members = tuple(
-        i
-        for i, entry in enumerate(entries)
-        if spec.layers is None or any(f"{entry.name}.".startswith(f"{name}.") for name in spec.layers)
-    )
-    unknown = [n for n in spec.layers or () if not any(f"{e.name}.".startswith(f"{n}.") for e in entries)]
+    named = {name: objective.space.under(name) for name in spec.layers or ()}
+    unknown = [name for name, found in named.items() if not found]
     if unknown:
         raise InputError(f"no layer or parameter is named '{unknown[0]}'; there are: {', '.join(e.name for e in entries)}")
+    members = range(len(entries)) if spec.layers is None else sorted(set().union(*named.values()))
     coordinates = torch.cat([torch.arange(entries[i].offset, entries[i].offset + entries[i].size) for i in members])
-    return members, coordinates.to(objective.theta.device)
+    return tuple(members), coordinates.to(objective.theta.device)
 
 
 def block_size(objective: Objective, spec: SpectrumSpec) -> int:

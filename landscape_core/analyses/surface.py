@@ -105,7 +105,7 @@ def _flow(
 
 def _products(spec: SurfaceSpec) -> int:
     """Hessian-vector products that follow the grid, about."""
-    return (SPECTRUM_PRODUCTS if spec.spectrum else 0) + EXTREME_PRODUCTS * spec.maps**2
+    return (SPECTRUM_PRODUCTS if spec.spectrum else 0) + EXTREME_PRODUCTS * spec.convexity**2
 
 
 def _spectrum(spec: SurfaceSpec, context: Context, part: Slice, grid: Grid, arrays: dict[str, Any]) -> Iterator[Progress]:
@@ -126,13 +126,15 @@ def _convexity(
     spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any]
 ) -> Iterator[Progress]:
     """The extreme eigenvalues of the whole Hessian on a coarser grid of their own, kept off the rim."""
-    if not spec.maps or arrays["curvature_note"]:
+    if not spec.convexity or arrays["curvature_note"]:
         return
-    a, b = (np.linspace(low, high, spec.maps + 2)[1:-1] for low, high in axes.intervals)
+    a, b = (np.linspace(low, high, spec.convexity + 2)[1:-1] for low, high in axes.intervals)
     each = PRODUCT_COST * EXTREME_PRODUCTS
     for done, (low, high) in enumerate(slice_spectrum.convexity_map(context.objective, part, a, b), 1):
         arrays |= {"convexity_min": low, "convexity_max": high}
-        yield from grid.report(f"convexity, {done} of {spec.maps**2} points", grid.extra - each * (spec.maps**2 - done))
+        yield from grid.report(
+            f"convexity, {done} of {spec.convexity**2} points", grid.extra - each * (spec.convexity**2 - done)
+        )
     size = np.maximum(np.abs(low), np.abs(high))
     arrays["convexity"] = np.divide(low, size, out=np.zeros_like(low), where=size != 0)
     arrays |= {"convexity_alphas": a, "convexity_betas": b}

@@ -260,11 +260,7 @@ class Lanczos:
         if self._found is not None:
             return self._found
         values, vectors = self._small()
-        errors = self._errors(vectors)
-        top, bottom = self._places()
-        return self._pairs(
-            values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors[np.r_[top, bottom]]
-        )
+        return self._estimated(values, vectors, self._errors(vectors)[np.r_[self._places()]])
 
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(top, their relative residuals, bottom, theirs) as they stand, without the vectors: cheap."""
@@ -287,17 +283,19 @@ class Lanczos:
         top, bottom = self._places()
         places = np.r_[top, bottom]
         errors = self._errors(vectors)[places]
+        sure = self.products + len(places) > self.limit  # of nothing more: there are no products left to ask
         if self.verify == "mix" and self.products < self.limit:
             surplus = self._surplus(vectors[:, places])
             errors = np.hypot(errors, surplus)
             # All of the surplus may come from one pair, of which the mix holds one part in the square root of their number.
-            if (np.hypot(errors, surplus * len(places) ** 0.5) <= self._limits(values[top], values[bottom])).all():
-                return self._pairs(
-                    values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors
-                )
-        if self.products + len(places) > self.limit:
-            return self._pairs(values[top], values[bottom], self._vectors(vectors, top), self._vectors(vectors, bottom), errors)
-        return self._each(vectors, len(top), places)
+            worst = np.hypot(errors, surplus * len(places) ** 0.5)
+            sure = bool((worst <= self._limits(values[top], values[bottom])).all()) or self.products + len(places) > self.limit
+        return self._estimated(values, vectors, errors) if sure else self._each(vectors, len(top), places)
+
+    def _estimated(self, values: np.ndarray, small: np.ndarray, errors: np.ndarray) -> Eigenpairs:
+        """The wanted Ritz pairs with the residuals `errors` of top and bottom."""
+        top, bottom = self._places()
+        return self._pairs(values[top], values[bottom], self._vectors(small, top), self._vectors(small, bottom), errors)
 
     def _surplus(self, small: np.ndarray) -> float:
         """|H x - what the recursion says of it|, x a random unit mix of the Ritz vectors `small (m, n)`; one product.

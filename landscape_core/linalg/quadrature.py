@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import ndtr
+from torch import Tensor
 
 from ..specs import InputError
-from .operators import STATE_BYTES, finite, kind_of, multiplied, orthogonal, random_signs, size_of
+from .operators import STATE_BYTES, finite, kind_of, multiplied, orthogonal, random_signs, size_of, unit
 
 MEMORY = 1 << 30  # bytes that the bases of one block may take unless told otherwise
 
@@ -23,6 +24,8 @@ class Quadrature:
     probes they stand for the eigenvalue density (1/p) sum_j delta(l_j). Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38,
     2017; Ghorbani, Krishnan & Xiao, ICML 2019. Iterating advances `block` probes by one step at a time and gives the number of
     products so far. `state`: what `state()` gave. `memory` bounds the bases: steps are cut to what fits, see `steps`.
+
+    `start`: a vector `(p,)`, not zero, that takes the place of a single probe: the measure is then that of this vector.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Quadrature:
         probes: int = 8,
         steps: int = 64,
         *,
+        start: Tensor | None = None,
         seed: int = 0,
         block: int = 1,
         memory: int | None = None,
@@ -46,7 +50,9 @@ class Quadrature:
         room = max(2, (MEMORY if memory is None else memory) // vector)
         self.block = max(1, min(block, probes, room // 2))
         self.steps = min(steps, self.p, max(2, room // self.block))
-        self.probes = probes
+        if start is not None and (probes != 1 or start.shape != (self.p,)):
+            raise InputError(f"a start of shape ({self.p},) goes with one probe (got {tuple(start.shape)} and {probes})")
+        self.probes, self._start = probes, start
         self.nodes = np.zeros((0, self.steps))
         self.weights = np.zeros((0, self.steps))
         self.products = 0
@@ -76,7 +82,8 @@ class Quadrature:
         count = min(self.block, self.probes - done)
         self._bases = torch.empty(count, self.steps, self.p, dtype=self.dtype, device=self.device)
         for i in range(count):
-            self._bases[i, 0] = random_signs(self.p, self.seed, done + i, self.dtype, self.device) / self.p**0.5
+            signs = random_signs(self.p, self.seed, done + i, self.dtype, self.device) if self._start is None else self._start
+            self._bases[i, 0] = unit(signs.to(self._bases))
         self._small = np.zeros((count, self.steps, self.steps))
         self._sizes = np.full(count, self.steps)
         self._at = 0

@@ -60,6 +60,10 @@ class ParameterSpace:
         """The named tensors of theta `(p,)`, as views."""
         return {e.name: theta[e.offset : e.offset + e.size].view(e.shape) for e in self.entries}
 
+    def under(self, name: str) -> set[int]:
+        """The places of the entries that a name stands for: a parameter's own, or a module's, all parameters below it."""
+        return {i for i, entry in enumerate(self.entries) if f"{entry.name}.".startswith(f"{name}.")}
+
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Theta `(p,)` of named tensors, matched by name. Raises InputError naming what is missing or mis-shaped."""
         missing = [e.name for e in self.entries if e.name not in tensors]

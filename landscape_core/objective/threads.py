@@ -24,6 +24,11 @@ def operations(model: Callable[[Any], Any], inputs: Any) -> int:
     return counter.get_total_flops()
 
 
+def is_short(passes: int) -> bool:
+    """Whether a forward pass of so many operations, with the backward pass that costs two, is too short for several threads."""
+    return 3 * passes < SMALL
+
+
 @contextmanager
 def one_thread(*, where: bool) -> Iterator[None]:
     """PyTorch on one thread inside, if `where`: short operations spread over threads mostly wait for each other.

@@ -154,11 +154,6 @@ class SurfaceSpec(AnalysisSpec):
         return (n, m) if self.dimensions == 2 else (n,)
 
     @property
-    def maps(self) -> int:
-        """Points along each axis of the convexity map; a line has none."""
-        return self.convexity if self.dimensions == 2 else 0
-
-    @property
     def intervals(self) -> tuple[Interval, ...] | None:
         """The range of each axis, or None where the directions decide."""
         if self.extent is None:
@@ -180,7 +175,7 @@ class SurfaceSpec(AnalysisSpec):
         passes = 2.0 if self.batchnorm == "batch" else 1.0
         arrows = self.flow**2 if self.dimensions == 2 else 0
         products = self.dimensions + (SPECTRUM_PRODUCTS if self.spectrum else 0)
-        products += EXTREME_PRODUCTS * (self.directions == "eigenvectors") + EXTREME_PRODUCTS * self.maps**2
+        products += EXTREME_PRODUCTS * (self.directions == "eigenvectors") + EXTREME_PRODUCTS * self.convexity**2
         return {"forwards": passes * (cells + 12), "gradients": passes * (arrows + 1), "products": float(products)}
 
 
@@ -285,13 +280,16 @@ class SpectrumSpec(AnalysisSpec):
         if self.exact(parameters):
             one, more = limit, 0.0
         else:
-            search = min(limit, 2.5 * self.k + 8.0 * self.k_bottom + 5)
-            one, more = search + self.probes * min(limit, self.lanczos_steps) + 40, 25.0
+            one, more = self.search(parameters) + self.probes * min(limit, self.lanczos_steps) + 40, 25.0
         copies = (2 if self.beside else 1) + (1 if self.rescale and self.exact(parameters) else 0)
         return {
             "gradients": 1,
             "products": copies * one + more + (75 if self.rescale and not self.exact(parameters) else 0) + 2,
         }
+
+    def search(self, parameters: int) -> float:
+        """Products that the eigenpairs of both ends take by Lanczos, about; 0 parameters are as many as one likes."""
+        return min(float(parameters or 10**9), 2.5 * self.k + 8.0 * self.k_bottom + 5)
 
     def vectors_held(self, parameters: int = 0, /) -> float:
         if self.exact(parameters):

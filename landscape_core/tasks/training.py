@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights, save_weights
-from ..objective.threads import SMALL, one_thread, operations
+from ..objective.threads import is_short, one_thread, operations
 from ..specs import CheckpointRecord, InputError, Progress, RunRecord, TrainingSpec
 from .devices import torch_device
 from .optimisation import (
@@ -230,4 +230,4 @@ def _is_short(training: _Training) -> bool:
     """Whether a step is too short for several threads: by count, since a continued training must reach the same bits."""
     count = operations(training.model.eval(), training.x[:1])
     training.model.train()
-    return 3 * count * training.batch < SMALL  # a backward pass costs two forward passes
+    return is_short(count * training.batch)

@@ -137,7 +137,7 @@ class CurvatureOperator:
         wanted = [entries] if isinstance(entries, str) else list(entries)
         chosen: set[int] = set()
         for name in wanted:
-            found = {i for i in self.members if f"{self.objective.space.entries[i].name}.".startswith(f"{name}.")}
+            found = self.objective.space.under(name) & {*self.members}
             if not found:
                 raise InputError(f"no parameter or layer is named {name!r}; there are: {', '.join(self.names)}")
             chosen |= found
