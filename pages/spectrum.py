@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -12,13 +13,12 @@ from dash import Input, Output, callback, html
 from landscape_core.figures.quantity import number
 from landscape_core.figures.spectrum import align, spectrum_figure
 from landscape_core.figures.spectrum_reading import spectrum_reading
-from landscape_core.figures.style import message_figure
-from landscape_core.specs import InputError, Result
+from landscape_core.specs import Result
 
 from . import register
 from ._components import stores
 from ._components.analysis_page import AnalysisPage, ControlGroup, View
-from ._components.pictures import entries_of
+from ._components.pictures import each_drawn, entries_of
 from ._components.theme import color_of
 
 KINDS = {"density": "Density", "eigenvalues": "Eigenvalues", "layers": "Layers"}
@@ -35,26 +35,8 @@ OPERATORS = {
 def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
     """One picture a checkpoint, on shared axes."""
     zeros = [float(np.asarray(data["zero_threshold"])) for data in datas if data is not None and "zero_threshold" in data]
-    figures = []
-    for data, source, color in zip(datas, sources, colors, strict=True):
-        if data is None:
-            figures.append(message_figure("Not computed yet.", dark=dark, title=source, color=color))
-            continue
-        try:
-            figures.append(
-                spectrum_figure(
-                    data,
-                    kind=view["kind"],
-                    log=view["log"],
-                    zero=max(zeros) if zeros else None,
-                    color=color,
-                    dark=dark,
-                    title=source,
-                    compact=len(datas) > 1,
-                )
-            )
-        except InputError as error:
-            figures.append(message_figure(str(error), dark=dark, title=source, color=color))
+    figure = partial(spectrum_figure, kind=view["kind"], log=view["log"], zero=max(zeros) if zeros else None)
+    figures = each_drawn(datas, sources, colors, dark, figure)
     align(figures)
     return figures
 

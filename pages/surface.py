@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -20,6 +21,7 @@ from . import register
 from ._components import stores
 from ._components.analysis_page import AnalysisPage, ControlGroup, View
 from ._components.forms import field_id
+from ._components.pictures import each_drawn
 from ._components.state import text_of
 from ._components.theme import color_of
 from ._components.words import humanise
@@ -51,32 +53,16 @@ def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: lis
     """One picture a checkpoint on a shared scale, or the difference of two."""
     if view["difference"] and len(datas) == 2:
         return [_difference(datas, sources, view, dark)]
-    quantity, compact = view["quantity"], len(datas) > 1
-    limits = value_range(datas, quantity, view["log"], int(view["clip"]) / 100)
-    figures = []
-    for data, source, color in zip(datas, sources, colors, strict=True):
-        if data is None:
-            figures.append(message_figure("Not computed yet.", dark=dark, title=source, color=color))
-            continue
-        try:
-            figures.append(
-                surface_figure(
-                    data,
-                    kind=view["kind"],
-                    quantity=quantity,
-                    log=view["log"],
-                    color=color,
-                    value_range=limits,
-                    dark=dark,
-                    show_path=view["path"],
-                    show_flow=view["flow"],
-                    title=source,
-                    compact=compact,
-                )
-            )
-        except InputError as error:
-            figures.append(message_figure(str(error), dark=dark, title=source, color=color))
-    return figures
+    figure = partial(
+        surface_figure,
+        kind=view["kind"],
+        quantity=view["quantity"],
+        log=view["log"],
+        value_range=value_range(datas, view["quantity"], view["log"], int(view["clip"]) / 100),
+        show_path=view["path"],
+        show_flow=view["flow"],
+    )
+    return each_drawn(datas, sources, colors, dark, figure)
 
 
 def _difference(datas: list[Any], sources: list[str], view: dict[str, Any], dark: bool) -> Any:

@@ -8,6 +8,8 @@ import numpy as np
 
 from landscape_core.specs import Result, SpectrumSpec
 
+from .synthetic import changed, result
+
 PARAMETERS = 1510
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
 
@@ -94,7 +96,7 @@ def exact(seed: int = 0, *, beside: bool = False, **fields: Any) -> Result:
         }
         arrays |= {f"beside_{name}": value for name, value in found.items()} | {"beside_kind": "ggn"}
         fields = {"beside": "ggn", **fields}
-    return result(arrays, SpectrumSpec(**fields))
+    return _result(arrays, SpectrumSpec(**fields))
 
 
 def estimate(seed: int = 0, probes: int = 6, **fields: Any) -> Result:
@@ -147,7 +149,7 @@ def over_run(kind: str = "limit") -> Result:
         "products": 300,
         "notes": np.array([""]),
     }
-    return result(arrays, SpectrumSpec(over="run", k=4))
+    return _result(arrays, SpectrumSpec(over="run", k=4))
 
 
 def growing(stage: str = "density") -> dict[str, np.ndarray]:
@@ -167,20 +169,5 @@ def growing(stage: str = "density") -> dict[str, np.ndarray]:
     return {name: found[name] for name in names} | {"stage": np.asarray(stage)}
 
 
-def changed(given: Result, **arrays: Any) -> Result:
-    """The same result with other arrays."""
-    return Result({**given.arrays, **{k: np.asarray(v) for k, v in arrays.items()}}, given.spec, given.provenance)
-
-
-def result(arrays: dict[str, Any], spec: SpectrumSpec) -> Result:
-    """Arrays as a Result of this Spec."""
-    provenance = {
-        "analysis_version": 1,
-        "device": "cpu",
-        "dtype": "float32",
-        "wall_seconds": 1.4,
-        "counts": {"forwards": 2, "gradients": 1, "products": 1510},
-        "created": "2025-01-01T00:00:00Z",
-    }
-    stated = {"analysis": "spectrum", "source": "run@100", **spec.model_dump(mode="json")}
-    return Result({name: np.asarray(value) for name, value in arrays.items()}, stated, provenance)
+def _result(arrays: dict[str, Any], spec: SpectrumSpec) -> Result:
+    return result(arrays, spec, "run@100", "spectrum", forwards=2, gradients=1, products=1510)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape_core.specs import Result, SurfaceSpec
+from landscape_core.specs import AnalysisSpec, Result, SurfaceSpec
 
 PARAMETERS = 1510
 
@@ -84,7 +84,7 @@ def plane(
             "explained_variance_null": 0.9,
         }
     spec = SurfaceSpec(resolution=(n, m), **fields)
-    return _result(arrays, spec)
+    return result(arrays, spec)
 
 
 def lines(count: int = 10, n: int = 51, *, masked: bool = False, **fields: Any) -> Result:
@@ -124,7 +124,7 @@ def lines(count: int = 10, n: int = 51, *, masked: bool = False, **fields: Any) 
         "nonconvex_share": 0.02,
         "masked_cells": int((~np.isfinite(loss)).sum()),
     }
-    return _result(arrays, SurfaceSpec(dimensions=1, repeats=count, resolution=n, **fields))
+    return result(arrays, SurfaceSpec(dimensions=1, repeats=count, resolution=n, **fields))
 
 
 def through(**fields: Any) -> Result:
@@ -146,16 +146,24 @@ def partial(stride: int = 8, n: int = 41) -> dict[str, np.ndarray]:
     return {"alphas": whole["alphas"], "betas": whole["betas"], **arrays, **about}
 
 
-def _result(arrays: dict[str, Any], spec: SurfaceSpec) -> Result:
+def result(
+    arrays: dict[str, Any], spec: AnalysisSpec, source: str = "run@2000", analysis: str = "surface", **counts: int
+) -> Result:
+    """Arrays as a Result of this Spec, computed with so many forwards, gradients and products."""
     provenance = {
         "analysis_version": 1,
         "device": "cpu",
         "dtype": "float32",
         "threads": 1,
         "wall_seconds": 1.4,
-        "counts": {"forwards": 1700, "gradients": 82, "products": 2},
+        "counts": counts or {"forwards": 1700, "gradients": 82, "products": 2},
         "versions": {"python": "3.11.0", "torch": "2.13.0", "numpy": "2.0.0"},
         "created": "2025-01-01T00:00:00Z",
     }
-    stated = {"analysis": "surface", "source": "run@2000", **spec.model_dump(mode="json")}
+    stated = {"analysis": analysis, "source": source, **spec.model_dump(mode="json")}
     return Result({name: np.asarray(value) for name, value in arrays.items()}, stated, provenance)
+
+
+def changed(given: Result, **arrays: Any) -> Result:
+    """The same result with other arrays."""
+    return Result({**given.arrays, **{k: np.asarray(v) for k, v in arrays.items()}}, given.spec, given.provenance)

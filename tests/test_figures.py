@@ -22,14 +22,11 @@ from landscape_core.figures.surface import KINDS, surface_figure, value_range
 from landscape_core.specs import InputError, Result, SurfaceSpec
 
 from . import synthetic
+from .synthetic import changed
 
 
 def words(figure: Any) -> str:
     return str(figure.layout.title.subtitle.text)
-
-
-def changed(result: Result, **arrays: Any) -> Result:
-    return Result({**result.arrays, **{k: np.asarray(v) for k, v in arrays.items()}}, result.spec, result.provenance)
 
 
 def test_orientation_rows_of_the_picture_are_betas():

@@ -26,6 +26,8 @@ from landscape_core.objective import Objective
 from landscape_core.specs import DATA, InputError, SpectrumSpec
 from landscape_core.tasks.data import load_data
 
+from .analysing import analysed
+
 
 def digits(n=None):
     """The training split of the digits, float64; the first n samples of it."""
@@ -52,18 +54,7 @@ def context(model=None, loss=F.cross_entropy, data=None, dtype=torch.float64, **
 
 
 def spectrum(given=None, *, partial=None, stop_after=None, **values):
-    given = given or context()
-    given = dataclasses.replace(given, partial=partial or {})
-    run = analyse("spectrum", SpectrumSpec(**values), given)
-    for count in range(10**6):
-        try:
-            progress = next(run)
-        except StopIteration as end:
-            return end.value
-        if count + 1 == stop_after:
-            run.close()
-            return dict(progress.partial)
-    return None
+    return analysed("spectrum", SpectrumSpec(**values), given or context(), partial, stop_after)
 
 
 def dense(given):

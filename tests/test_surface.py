@@ -19,6 +19,8 @@ from landscape_core.analyses.grid import Estimate, levels, nested
 from landscape_core.objective import Objective
 from landscape_core.specs import InputError, SurfaceSpec
 
+from .analysing import analysed
+
 
 def network(seed=0, widths=(12, 10, 4), activation=nn.ReLU):
     torch.manual_seed(seed)
@@ -41,16 +43,7 @@ def context(model=None, dtype=torch.float64, **kwargs):
 def surface(given, *, stop_after=None, partial=None, **fields):
     """The Result of a surface; with `stop_after`, the partial arrays after so many reports."""
     spec = SurfaceSpec.parse({"resolution": 9, "flow": 0, **fields})
-    run = analyse("surface", spec, given if partial is None else dataclasses.replace(given, partial=partial))
-    for count in range(10**6):
-        try:
-            progress = next(run)
-        except StopIteration as end:
-            return end.value
-        if count + 1 == stop_after:
-            run.close()
-            return dict(progress.partial)
-    return None
+    return analysed("surface", spec, given, partial, stop_after)
 
 
 # -- cells --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from dash import html
 
 from landscape_core.figures import export
+from landscape_core.figures.style import message_figure
 from landscape_core.jobs.requests import Request
 from landscape_core.specs import AnalysisSpec, InputError, Result
 
@@ -48,6 +49,22 @@ def describe(page: AnalysisPage, spec: AnalysisSpec, selection: Sequence[str]) -
                 entry["problem"] = str(error)
         state["items"].append(entry)
     return state
+
+
+def each_drawn(
+    datas: Sequence[Any], sources: Sequence[str], colors: Sequence[str], dark: bool, figure: Callable[..., go.Figure]
+) -> list[go.Figure]:
+    """`figure(data, color=, dark=, title=, compact=)` of each checkpoint; in its place a sentence where there is no picture."""
+    figures = []
+    for data, title, color in zip(datas, sources, colors, strict=True):
+        if data is None:
+            figures.append(message_figure("Not computed yet.", dark=dark, title=title, color=color))
+            continue
+        try:
+            figures.append(figure(data, color=color, dark=dark, title=title, compact=len(datas) > 1))
+        except InputError as error:
+            figures.append(message_figure(str(error), dark=dark, title=title, color=color))
+    return figures
 
 
 def state_of(page: AnalysisPage, values: Mapping[str, Any], selection: Sequence[str]) -> dict[str, Any]:

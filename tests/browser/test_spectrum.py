@@ -4,82 +4,31 @@ import csv
 import json
 import re
 import shlex
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from landscape_core.jobs.requests import Request
 from landscape_core.jobs.results import ResultCache
-from landscape_core.jobs.runner import run_all
-from landscape_core.jobs.store import JobStore, JobView
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import Result
 
+from .analysis import AnalysisTests, wait_for
 from .conftest import PATIENCE, Server
 
 expect.set_options(timeout=PATIENCE)
 LONG = "method=lanczos&probes=200&lanczos_steps=300"  # takes longer than any test waits for
 
 
+PAGE = AnalysisTests("spectrum", "products")
+cached, plots, caption, run_button = PAGE.cached, PAGE.plots, PAGE.caption, PAGE.run_button
+status, press_run, job_of = PAGE.status, PAGE.press_run, PAGE.job_of
+
+
 @pytest.fixture(scope="module")
 def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests; they keep apart by asking different questions."""
-    home = tmp_path_factory.mktemp("spectrum") / "home"
-    shutil.copytree(trained, home)
-    server = Server(home)
-    yield server
-    server.stop()
-    assert "Traceback" not in server.log.read_text()
-
-
-def cached(server: Server, *sources: str, **values: Any) -> list[str]:
-    """Have spectra computed beforehand; their keys."""
-    requests = [Request("spectrum", source, values) for source in sources]
-    run_all(requests, server.home)
-    return [request.key(server.home) for request in requests]
-
-
-def plots(page: Page) -> Locator:
-    return page.locator("#spectrum-graphs .cell:not([hidden]) .js-plotly-plot")
-
-
-def caption(page: Page) -> Locator:
-    """The line under the title of the first picture: it says whether the picture still grows."""
-    return plots(page).first.locator(".g-gtitle")
-
-
-def run_button(page: Page) -> Locator:
-    return page.locator("#spectrum-run")
-
-
-def status(page: Page) -> Locator:
-    return page.locator("#spectrum-status .job").first
-
-
-def press_run(page: Page) -> None:
-    expect(page.locator("#spectrum-cost")).to_contain_text("products")
-    expect(run_button(page)).to_be_enabled()
-    run_button(page).click()
-
-
-def job_of(server: Server, **values: Any) -> JobView:
-    """The one job with these values."""
-    found = [
-        view for view in JobStore(server.home).views() if view.kind == "spectrum" and values.items() <= view.values.items()
-    ]
-    assert len(found) == 1, found
-    return found[0]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE / 1000) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+    yield from PAGE.serve(trained, tmp_path_factory)
 
 
 def test_the_exact_spectrum_is_computed_read_and_tabled(server: Server, open_page: Callable[..., Page]) -> None:

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shlex
-import shutil
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -15,67 +14,28 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs.requests import Request
 from landscape_core.jobs.results import ResultCache
-from landscape_core.jobs.runner import run_all
-from landscape_core.jobs.store import JobStore, JobView
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import Result
 
+from .analysis import AnalysisTests, wait_for
 from .conftest import PATIENCE, Server
 
 expect.set_options(timeout=PATIENCE)
 SLOW = "resolution=401&dtype=float64"  # takes longer than any test waits for
 
 
+PAGE = AnalysisTests("surface", "points")
+cached, plots, caption, run_button = PAGE.cached, PAGE.plots, PAGE.caption, PAGE.run_button
+status, press_run, job_of = PAGE.status, PAGE.press_run, PAGE.job_of
+
+
 @pytest.fixture(scope="module")
 def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests; they keep apart by asking different questions."""
-    home = tmp_path_factory.mktemp("surface") / "home"
-    shutil.copytree(trained, home)
-    server = Server(home)
-    yield server
-    server.stop()
-    assert "Traceback" not in server.log.read_text()
-
-
-def cached(server: Server, *sources: str, **values: Any) -> list[str]:
-    """Have surfaces computed beforehand; their keys."""
-    requests = [Request("surface", source, values) for source in sources]
-    run_all(requests, server.home)
-    return [request.key(server.home) for request in requests]
-
-
-def plots(page: Page) -> Locator:
-    return page.locator("#surface-graphs .cell:not([hidden]) .js-plotly-plot")
-
-
-def caption(page: Page) -> Locator:
-    """The line under the title of the first picture: it says whether the picture is exact."""
-    return plots(page).first.locator(".g-gtitle")
-
-
-def run_button(page: Page) -> Locator:
-    return page.locator("#surface-run")
-
-
-def status(page: Page) -> Locator:
-    return page.locator("#surface-status .job").first
-
-
-def press_run(page: Page) -> None:
-    expect(page.locator("#surface-cost")).to_contain_text("points")
-    expect(run_button(page)).to_be_enabled()
-    run_button(page).click()
-
-
-def job_of(server: Server, **values: Any) -> JobView:
-    """The one job with these values."""
-    found = [view for view in JobStore(server.home).views() if view.kind == "surface" and values.items() <= view.values.items()]
-    assert len(found) == 1, found
-    return found[0]
+    yield from PAGE.serve(trained, tmp_path_factory)
 
 
 def workers(server: Server) -> set[int]:
@@ -89,13 +49,6 @@ def workers(server: Server) -> set[int]:
         except psutil.NoSuchProcess:
             continue
     return found
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE / 1000) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 def cancel_all(server: Server) -> None:

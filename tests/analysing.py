@@ -1,0 +1,25 @@
+"""Running an analysis to its end, or stopping it on the way."""
+
+import dataclasses
+from typing import Any
+
+from landscape_core.analyses.context import Context
+from landscape_core.analyses.execute import analyse
+from landscape_core.specs import AnalysisSpec, Array, Result
+
+
+def analysed(
+    kind: str, spec: AnalysisSpec, given: Context, partial: dict[str, Array] | None, stop_after: int | None
+) -> Result | dict[str, Any]:
+    """The Result; with `stop_after`, the partial arrays after so many reports. `partial`: what an earlier attempt left."""
+    run = analyse(kind, spec, given if partial is None else dataclasses.replace(given, partial=partial))
+    count = 0
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            return end.value
+        count += 1
+        if count == stop_after:
+            run.close()
+            return dict(progress.partial)
