@@ -16,7 +16,8 @@ import pytest
 
 from landscape_core.figures import export
 from landscape_core.figures.reading import reading
-from landscape_core.figures.spectrum import KINDS, align, binned, merged, signed_log, spectrum_figure
+from landscape_core.figures.spectrum import KINDS, align, spectrum_figure
+from landscape_core.figures.spectrum_data import binned, merged, signed_log
 from landscape_core.figures.spectrum_reading import CLASSES
 from landscape_core.specs import InputError
 

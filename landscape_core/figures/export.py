@@ -16,7 +16,7 @@ from landscape_core.specs import Array, InputError, Spec
 
 from .quantity import QUANTITIES
 from .spectrum import spectrum_figure
-from .spectrum_more import spectrum_rows
+from .spectrum_data import spectrum_rows
 from .surface import surface_figure
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}

@@ -1,9 +1,8 @@
-"""What else a spectrum result shows: the trace by layer, the largest eigenvalues over training, and all of it as rows."""
+"""What else a spectrum result shows: the trace by layer, and the largest eigenvalues over training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import plotly.graph_objects as go
 from landscape_core.specs import Array
 
 from .line import CUTS, CUTS_DARK
-from .quantity import has, number, scalar, text
+from .quantity import has, number, text
 from .runs import TICKS
+from .statement import Data
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
-Data = Mapping[str, Any]
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
 
 
@@ -154,37 +153,3 @@ def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06) -> di
     kept = inside[:: max(1, len(inside) // 6)]
     words = [number(tick, 1) for tick in kept]
     return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": kept, "ticktext": words}
-
-
-def spectrum_rows(data: Data) -> tuple[list[str], Iterable[tuple[Any, ...]]]:
-    """Header and rows: `part,index,at,value,error`, or over a run `step,lambda_1,...`."""
-    if "steps" in data:
-        values = np.asarray(data["eigenvalues_top_steps"], float)
-        columns = [("lambda_bottom", "eigenvalue_bottom_steps"), ("gradient_norm", "gradient_norm_steps")]
-        more = [
-            (name, np.asarray(data[key], float))
-            for name, key in (*columns, ("stability_limit", "stability_limit_steps"))
-            if has(data, key)
-        ]
-        header = ["step", *(f"lambda_{i + 1}" for i in range(values.shape[1])), *(name for name, _ in more)]
-        steps = np.asarray(data["steps"]).tolist()
-        return header, [(step, *values[i].tolist(), *(float(column[i]) for _, column in more)) for i, step in enumerate(steps)]
-    rows: list[tuple[Any, ...]] = []
-    norm = scalar(data, "norm") or 0.0
-    for prefix in ("", "beside_"):
-        for end in ("top", "bottom"):
-            values = np.asarray(data.get(f"{prefix}eigenvalues_{end}", []), float)
-            residuals = np.asarray(data.get(f"{prefix}residuals_{end}", np.full(values.size, np.nan)), float)
-            errors = residuals * (np.abs(values) if end == "top" else norm)
-            rows += [
-                (f"{prefix}{end}", i + 1, "", float(v), float(e)) for i, (v, e) in enumerate(zip(values, errors, strict=True))
-            ]
-    for name, value, error in zip(
-        data.get("layer_names", []), data.get("trace_layers", []), data.get("trace_layers_standard_error", []), strict=False
-    ):
-        rows.append(("trace_layer", str(name), "", float(value), float(error)))
-    if has(data, "density_grid", "density"):
-        error = np.asarray(data.get("density_error", np.zeros(np.size(data["density"]))), float)
-        for i, (x, y, e) in enumerate(zip(data["density_grid"], data["density"], error, strict=True)):
-            rows.append(("density", i + 1, float(x), float(y), float(e)))
-    return ["part", "index", "at", "value", "error"], rows
