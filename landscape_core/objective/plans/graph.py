@@ -48,6 +48,7 @@ class Traced:
                 self.graph.erase_node(node)
         self.graph.lint()
         self.itemsize = network.buffer.element_size()
+        self.on_cpu = network.buffer.device.type == "cpu"
         _Shapes(fx.GraphModule(self.root, self.graph)).run(batch.inputs)
 
     def function(self, graph: fx.Graph) -> Callable[..., Any]:

@@ -1,4 +1,5 @@
-"""What any network allows: BatchNorm folded into the layer before it, pooling by slices, steps that write over their input.
+"""What any network allows: BatchNorm folded into the layer before it, pooling by slices, steps that write over their input,
+biases added in place.
 
 Each function changes a graph so that it computes the same values; each knows one pattern and leaves all else alone.
 """
@@ -150,19 +151,20 @@ def largest_in_cells(images: Tensor, side: int) -> Tensor:
 
 # -- writing over the input -----------------------------------------------------------------------------------------------
 
-FRESH = (*LAYERS, scale_features, largest_in_cells, torch.amax, torch.relu_, F.layer_norm)
+IN_PLACE = {torch.relu: torch.relu_, F.gelu: torch._C._nn.gelu_}  # type: ignore[attr-defined]
+FRESH = (*LAYERS, scale_features, largest_in_cells, torch.amax, F.layer_norm, *IN_PLACE, *IN_PLACE.values())
 
 
 def write_over(graph: fx.Graph, fresh: set[fx.Node]) -> None:
-    """ReLU and sums in place where the input has just been made (`fresh`, and new values here) and has no other reader."""
+    """ReLU, GELU and sums in place where the input has just been made (`fresh`, or here) and has no other reader."""
     fresh = set(fresh)
 
     def own(value: Any) -> bool:
         return isinstance(value, fx.Node) and value in fresh and len(value.users) == 1
 
     for node in graph.nodes:
-        if node.target is torch.relu and own(node.args[0]):
-            node.target = torch.relu_
+        if node.target in IN_PLACE and node.args and own(node.args[0]):
+            node.target = IN_PLACE[node.target]
         elif node.target in (operator.add, torch.add) and len(node.args) == 2 and not node.kwargs:
             for mine, other in (node.args, node.args[::-1]):
                 if own(mine) and isinstance(other, fx.Node) and shape(mine) == shape(node) == shape(other):
@@ -171,5 +173,18 @@ def write_over(graph: fx.Graph, fresh: set[fx.Node]) -> None:
                     break
             else:
                 fresh.add(node)
-        if node.op == "call_function" and (node.target in FRESH or node.target is torch.relu):
+        if node.op == "call_function" and node.target in FRESH:
             fresh.add(node)
+
+
+def add_biases(graph: fx.Graph) -> None:
+    """W x + b of many rows as a product and a sum in place: the product would first fill its result with the biases."""
+    for node in list(graph.nodes):
+        if node.target is F.linear and len(shape(node) or ()) > 2 and (bias := argument(node, 2, "bias")) is not None:
+            x, weight = (argument(node, i, name) for i, name in enumerate(("input", "weight")))
+            with graph.inserting_before(node):
+                product = graph.call_function(F.linear, (x, weight))
+                new = graph.call_method("add_", (product, bias))
+            product.meta, new.meta = dict(node.meta), dict(node.meta)
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
