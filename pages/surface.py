@@ -34,8 +34,8 @@ QUANTITIES = {
     "loss_test": "Loss (test)",
     "accuracy_test": "Accuracy (test)",
     "error_test": "Error (test)",
-    "convexity_plane": "Convexity in the plane",
-    "convexity": "Convexity, all directions",
+    "convexity_plane": "Convexity in plane",
+    "convexity": "Convexity overall",
 }
 CLIPS = {"100": "Full range", "99": "Lowest 99 %", "95": "Lowest 95 %", "90": "Lowest 90 %", "75": "Lowest 75 %"}
 VIEWS = (
@@ -120,7 +120,7 @@ PAGE = AnalysisPage(
             ["seed", "ends", "repeats", "orthogonal", "ignore"],
             advanced=True,
             labels={"repeats": "Lines", "ends": "Eigenvectors"},
-            words={"ends": {"both": "Largest and smallest: the saddle", "top": "Largest", "bottom": "Smallest"}},
+            words={"ends": {"both": "Largest and smallest", "top": "Largest", "bottom": "Smallest"}},
         ),
         ControlGroup(
             "Whole Hessian",

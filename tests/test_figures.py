@@ -208,6 +208,8 @@ def test_convexity_is_drawn_on_its_own_points(kind):
     drawn = next(trace for trace in figure.data if trace.type in ("surface", "contour", "heatmap"))
     assert (len(drawn.x), len(drawn.y)) == (3, 3)
     assert value_range([data, None], "convexity") == (-1.0, 1.0)
+    lower = changed(data, convexity=-0.1 * np.abs(data["convexity"]))
+    assert value_range([lower], "convexity") == (-0.1, 0.1)  # its white is zero
     with pytest.raises(InputError, match="set convexity=9"):
         surface_figure(result, kind=kind, quantity="convexity")
 

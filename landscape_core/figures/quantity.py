@@ -270,7 +270,9 @@ def value_range(
         if data is None or quantity not in data:
             continue
         if quantity in CONVEXITIES:
-            return -1.0, 1.0
+            found = np.asarray(data[quantity], dtype=np.float64)
+            values.append(found[np.isfinite(found)])
+            continue
         part = read_slice(data, quantity)
         values.append(part.values[np.isfinite(part.values) & part.exact])
         size = max(size, scalar(data, "sample_size_test" if quantity.endswith("_test") else "sample_size") or 0.0)
@@ -278,6 +280,8 @@ def value_range(
     if not known.size:
         return None
     low, high = float(known.min()), float(np.quantile(known, clip))
+    if quantity in CONVEXITIES:  # zero in the middle of the colours
+        return -(top := max(float(np.abs(known).max()), 1e-12)), top
     if not log:
         return low, high
     positive = known[known > 0]

@@ -13,8 +13,8 @@ from landscape_core.specs import InputError
 from .line import line_axes, line_traces
 from .overlays import read_arrows, read_path
 from .plane import flat_axes, flat_traces, solid_scene, solid_traces
-from .quantity import Slice, base_quantity, number, read_slice, scalar, scale_for, stretch_remark, value_range
-from .style import COLOR_MAPS, base_layout, message_figure, theme
+from .quantity import CONVEXITIES, Slice, base_quantity, number, read_slice, scalar, scale_for, stretch_remark, value_range
+from .style import COLOR_MAPS, DIVERGING, base_layout, message_figure, theme
 
 Kind = Literal["3d", "contour", "heatmap", "line"]
 KINDS: tuple[Kind, ...] = ("3d", "contour", "heatmap", "line")
@@ -28,7 +28,7 @@ def surface_figure(
     kind: Kind = "3d",
     quantity: str = "loss",
     log: bool = False,
-    colormap: str = "viridis",
+    colormap: str | None = None,
     color: str | None = None,
     value_range: tuple[float, float] | None = None,
     dark: bool = False,
@@ -39,17 +39,20 @@ def surface_figure(
 ) -> go.Figure:
     """Draw a surface Result, or a partial mapping of its arrays.
 
-    `quantity` is loss, accuracy or error, or one of them with `_test`. `value_range` (plain units, from `value_range()`) is
-    the scale shared by several pictures; what lies above it is drawn clipped, in grey, and counted. `log` draws log10 of the
-    values, at least the lower end of the range. A plane with kind "line" shows its two cuts through the centre; a line is a
-    line whatever the kind. `color` (#rrggbb) is the checkpoint's own. `compact` is for small multiples.
+    `quantity` is loss, accuracy or error, or one of them with `_test`, or a convexity. `value_range` (plain units, from
+    `value_range()`) is the scale shared by several pictures; what lies above it is drawn clipped, in grey, and counted. `log`
+    draws log10 of the values, at least the lower end of the range. Colours are viridis; a convexity has its white at zero. A
+    plane with kind "line" shows its two cuts through the centre; a line is a line whatever the kind. `color` (#rrggbb) is the
+    checkpoint's own. `compact` is for small multiples.
 
     Points that are not finite are masked in pink and counted; points not yet evaluated come from the estimate, and the picture
     says so. Until one cell is known the figure is a sentence. Raises InputError if the data doesn't hold the quantity.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind of picture '{kind}'; known: {', '.join(KINDS)}")
-    if colormap not in COLOR_MAPS:
+    if colormap is None:
+        colormap = DIVERGING if quantity in CONVEXITIES else COLOR_MAPS[0]
+    elif colormap not in COLOR_MAPS:
         raise InputError(f"unknown colour map '{colormap}'; known: {', '.join(COLOR_MAPS)}")
     colors = theme(dark)
     part = read_slice(data, quantity)

@@ -59,7 +59,7 @@ def cancel_all(server: Server) -> None:
 
 
 def test_compute_fills_in_and_finishes(server: Server, open_page: Callable[..., Page]) -> None:
-    page = open_page(f"{server.address}/surface?on=first@last&seed=1&resolution=201&v.kind=heatmap")
+    page = open_page(f"{server.address}/surface?on=first@last&seed=1&resolution=301&v.kind=heatmap")
     expect(page.locator("#surface-empty")).to_contain_text("Press Compute")
     started = time.perf_counter()
     press_run(page)
@@ -74,7 +74,7 @@ def test_compute_fills_in_and_finishes(server: Server, open_page: Callable[..., 
     assert (view.state, view.attempts) == ("done", 1)
     result = ResultCache(server.home).get(view.key)
     assert result is not None
-    assert result["loss"].shape == (201, 201)
+    assert result["loss"].shape == (301, 301)
 
 
 def test_cancel_leaves_no_process_and_resume_goes_on(server: Server, open_page: Callable[..., Page]) -> None:
