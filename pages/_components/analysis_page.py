@@ -27,7 +27,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
-from landscape_core.specs import AnalysisSpec, analysis
+from landscape_core.specs import AnalysisSpec, analysis, suggestion
 
 from .. import Page
 from . import forms
@@ -131,10 +131,12 @@ class AnalysisPage:
 
     def layout(self, query: Query) -> html.Div:
         """The page as the address asks for it."""
-        values, problems = forms.from_texts(self.spec, query.fields)
-        problems += [
-            f"there is no view option 'v.{name}'" for name in query.view if name not in {view.name for view in self.views}
-        ]
+        views = {view.name for view in self.views}
+        misplaced = views & query.fields.keys() - self.spec.model_fields.keys()
+        fields = {name: text for name, text in query.fields.items() if name not in misplaced}
+        values, problems = forms.from_texts(self.spec, fields)
+        problems += [f"'{name}' is a view option: write 'v.{name}' in the address" for name in sorted(misplaced)]
+        problems += [f"there is no view option 'v.{name}'{suggestion(name, views)}" for name in query.view if name not in views]
         item = analysis(self.name)
         state = state_of(self, values, query.selection)
         view = self.view_of(query.view)

@@ -228,6 +228,7 @@ def test_checkpoints_are_added_and_stepped_through(trained_server: Server, open_
         ("?on=first@last&given=/etc/passwd", "'given' names a file"),
         ("?on=first@last&seed=many", "'seed': must be a number"),
         ("?on=first@last&v.mood=1", "no view option 'v.mood'"),
+        ("?on=first@last&kind=heatmap", "write 'v.kind'"),
         ("?on=a@1,b@1,c@1,d@1,e@1", "at most 4"),
     ],
 )
