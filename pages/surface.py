@@ -23,6 +23,7 @@ from ._components.analysis_page import AnalysisPage, ControlGroup, View
 from ._components.forms import field_id
 from ._components.pictures import each_drawn
 from ._components.state import text_of
+from ._components.stepper import register_stepper, stepper
 from ._components.theme import color_of
 from ._components.words import humanise
 
@@ -45,6 +46,7 @@ VIEWS = (
     View("log", "Log"),
     View("path", "Path", default=True),
     View("flow", "Arrows"),
+    View("walk", "Random walk"),
     View("difference", "Difference"),
 )
 
@@ -61,6 +63,7 @@ def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: lis
         value_range=value_range(datas, view["quantity"], view["log"], int(view["clip"]) / 100),
         show_path=view["path"],
         show_flow=view["flow"],
+        show_walk=view["walk"],
     )
     return each_drawn(datas, sources, colors, dark, figure)
 
@@ -77,7 +80,7 @@ def _difference(datas: list[Any], sources: list[str], view: dict[str, Any], dark
 
 
 def _extra() -> Sequence[Any]:
-    return [html.Div(id="surface-point", role="status"), dcc.Store("surface-picked")]
+    return [stepper("surface"), html.Div(id="surface-point", role="status"), dcc.Store("surface-picked")]
 
 
 def _runs() -> list[str]:
@@ -143,6 +146,7 @@ PAGE = AnalysisPage(
     extra=_extra,
 )
 register(PAGE.page)
+register_stepper("surface")
 
 
 @callback(
@@ -152,6 +156,15 @@ register(PAGE.page)
 def _offer_difference(selection: Sequence[str] | None) -> dict[str, str]:
     """A difference is of two."""
     return {} if len(selection or ()) == 2 else {"display": "none"}
+
+
+@callback(
+    Output({"view": "surface", "name": "walk", "prop": "checked"}, "style"),
+    Input(field_id("surface", "directions", "value"), "value"),
+)
+def _offer_walk(directions: str | None) -> dict[str, str]:
+    """A random walk is drawn on principal axes."""
+    return {} if directions == "pca" else {"display": "none"}
 
 
 @callback(

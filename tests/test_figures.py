@@ -214,6 +214,26 @@ def test_convexity_is_drawn_on_its_own_points(kind):
         surface_figure(result, kind=kind, quantity="convexity")
 
 
+@pytest.mark.parametrize("kind", ["3d", "contour", "heatmap"])
+def test_a_random_walk_is_drawn_beside_the_path(kind):
+    data = changed(synthetic.plane(), random_walk_coordinates=np.array([[0.5, 0.5], [0.1, -0.2], [0.0, 0.0]]))
+    figure = surface_figure(data, kind=kind, show_walk=True)
+    drawn = next(trace for trace in figure.data if trace.name == "random walk with the same steps")
+    assert np.allclose(drawn.x, [0.5, 0.1, 0.0])
+    assert "Dotted: a random walk" in words(figure)
+    assert "Dotted" not in words(surface_figure(data, kind=kind))
+
+
+@pytest.mark.parametrize("kind", ["3d", "contour", "heatmap"])
+def test_a_path_says_which_steps_one_can_go_to(kind):
+    data = synthetic.plane()
+    traces = surface_figure(data, kind=kind).data
+    path = next(trace for trace in traces if trace.meta and "steps" in trace.meta)
+    assert list(path.meta["steps"]) == data["trajectory_steps"].tolist()
+    assert len(path.hovertext) == len(path.x) == len(data["trajectory_steps"])
+    assert [list(trace.x) for trace in traces if trace.meta == {"step": True}] == [[None]]
+
+
 def test_huge_values_survive():
     loss = np.full((9, 9), 1.0)
     loss[0, 0] = 2.6e38

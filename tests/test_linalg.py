@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscape_core.linalg import basis, coordinates, cosine, orthogonalised, pca, random_walk_share, share
+from landscape_core.linalg import basis, coordinates, cosine, orthogonalised, pca, random_walk_path, random_walk_share, share
 from landscape_core.specs import InputError
 
 
@@ -76,3 +76,14 @@ def test_random_walk_null_matches_a_walk_drawn_here():
     for centered in (True, False):
         drawn = pca(walk, 2, centered=centered).shares.sum()
         assert random_walk_share(steps, 2, centered=centered) == pytest.approx(drawn, rel=0.02)
+        offsets = walk - (walk.mean(0) if centered else walk[-1])
+        found = offsets @ pca(walk, 2, centered=centered).axes.float() / offsets.norm()
+        assert np.allclose(random_walk_path(steps, 2, centered=centered), found, atol=0.02)
+
+
+def test_a_random_walk_on_its_principal_axes_is_a_lissajous_figure():
+    path = random_walk_path(np.arange(1000), 2, centered=True)
+    for i in (0, 1):
+        cosine_ = np.cos(np.pi * (i + 1) * (np.arange(1000) + 0.5) / 1000)
+        assert np.allclose(path[:, i] / np.abs(path[:, i]).max(), cosine_, atol=0.01)
+    assert (path**2).sum() == pytest.approx(random_walk_share(np.arange(1000), 2, centered=True))

@@ -353,6 +353,10 @@ def test_the_trajectory_is_projected_by_least_squares_with_its_errors():
     flat = [given.objective.loss(theta + torch.from_numpy(d @ c)) for c in result["trajectory_coordinates"]]
     assert np.allclose(result["trajectory_height_error"], np.abs(np.array(plain) - flat))
     assert 0 < result["explained_variance_null"] < 1
+    walk = result["random_walk_coordinates"]
+    assert np.allclose(walk[-1], result["trajectory_coordinates"][-1])  # both are about the last checkpoint
+    displacement = ((walk - walk[-1]) ** 2).sum() / np.square(offsets - offsets[-1]).sum()
+    assert displacement == pytest.approx(result["explained_variance_null"])
 
 
 def test_non_convex_share_of_a_saddle_and_of_a_bowl():

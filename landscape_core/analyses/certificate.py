@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..linalg import basis, coordinates, cosine, share
+from ..linalg import basis, coordinates, cosine, random_walk_path, share
 from ..objective import Objective, Slice
 from ..specs import Array, InputError
 from .context import Path
@@ -151,6 +151,15 @@ def trajectory_card(objective: Objective, part: Slice, path: Path) -> dict[str, 
         "trajectory_plane_loss": projected,
         "trajectory_height_error": np.abs(actual - projected),
     }
+
+
+def random_walk_card(axes: Axes, path: Path, found: Array, *, centered: bool) -> dict[str, Any]:
+    """Where a random walk at the same steps would lie on its own principal axes, as long as the path `found (t, k)` in all."""
+    about = found - (found.mean(0) if centered else found[-1])
+    assert axes.explained_variance is not None
+    length = (float((about**2).sum()) / axes.explained_variance) ** 0.5
+    walk = length * random_walk_path(np.array(path.steps), found.shape[1], centered=centered)
+    return {"random_walk_coordinates": found - about + walk}
 
 
 def projected_flow(objective: Objective, part: Slice, point: list[float]) -> np.ndarray:

@@ -44,6 +44,8 @@ def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
     arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
     if path is not None:
         arrays |= certificate.trajectory_card(context.objective, part, path)
+        if spec.directions == "pca":
+            arrays |= certificate.random_walk_card(axes, path, arrays["trajectory_coordinates"], centered=spec.centered)
     yield from _flow(spec, context, part, axes, grid, arrays)
     yield from _spectrum(spec, context, part, grid, arrays)
     yield from _convexity(spec, context, part, axes, grid, arrays)

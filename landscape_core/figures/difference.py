@@ -81,15 +81,15 @@ def difference_figure(
         said.append("Each surface lies in the plane of its own axes: the same coordinates are not the same weights.")
     layout = base_layout(colors, heading, caption=said, compact=compact)
     about = {name: data_a[name] for name in ("unit_0", "unit_1", "sample_size", "sample_size_test") if name in data_a}
+    options: dict[str, Any] = {"colormap": DIVERGING, "path": False, "flow": False, "walk": False, "compact": compact}
     if flat:
         traces = line_traces(about, part, scale, colors, color=None, dark=dark, path=False)
         layout |= line_axes(about, part, scale, colors)
     elif kind == "3d":
-        traces = solid_traces(about, part, scale, colors, colormap=DIVERGING, path=False, flow=False, compact=compact)
+        traces = solid_traces(about, part, scale, colors, **options)
         layout["scene"] = solid_scene(about, part, scale, colors, [], compact)
     else:
-        options: dict[str, Any] = {"kind": kind, "colormap": DIVERGING, "path": False, "flow": False, "compact": compact}
-        traces = flat_traces(about, part, scale, colors, **options)
+        traces = flat_traces(about, part, scale, colors, kind=kind, **options)
         layout |= flat_axes(about, part, colors, kind)
     return go.Figure(data=traces, layout=layout)
 

@@ -12,6 +12,7 @@ from landscape_core.specs import Array
 
 from .quantity import Slice, base_quantity, format_value, has, number, scalar
 
+STEP = {"step": True}  # marks the trace that shows the checkpoint a person has stepped to
 ARROW = 0.85  # longest arrow, in spacings of the arrow grid
 
 
@@ -59,6 +60,11 @@ class Path:
             texts.append("<br>".join(lines))
         return texts
 
+    @property
+    def stepping(self) -> dict[str, list[int]]:
+        """What a trace of this path says of itself, so that a person can step along it."""
+        return {"steps": [int(step) for step in self.steps]}
+
     def remarks(self) -> list[str]:
         out = int((~self.inside).sum())
         return [f"{out} of {self.steps.size} checkpoints of the path lie outside the picture."] if out else []
@@ -84,6 +90,14 @@ def read_path(data: Mapping[str, Any], part: Slice) -> Path | None:
     plane = np.where(np.isfinite(plane), plane, interpolate(part, points))
     height = column("trajectory_loss") if own else unknown
     return Path(steps, points, inside, height, plane, column("trajectory_residual"))
+
+
+def read_walk(data: Mapping[str, Any]) -> Array | None:
+    """Where a random walk at the path's steps would lie in the plane of its principal axes `(t, 2)`, or None."""
+    if not has(data, "random_walk_coordinates"):
+        return None
+    points = np.asarray(data["random_walk_coordinates"], dtype=np.float64)
+    return points if points.ndim == 2 and points.shape[1] == 2 else None
 
 
 @dataclass(frozen=True)

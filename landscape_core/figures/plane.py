@@ -10,12 +10,13 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array
 
-from .overlays import Path, anchor_points, center_point, interpolate, read_arrows, read_path
+from .overlays import STEP, Path, anchor_points, center_point, interpolate, read_arrows, read_path, read_walk
 from .quantity import OVER_SHARE, Scale, Slice, axis_title, base_quantity, format_value, has, sample_words
 from .style import CENTER_COLOR, MASK_COLOR, Theme, cartesian_axis, color_scale, scene_axis
 
 BANDS = round(1 / OVER_SHARE) - 1  # contour bands inside the range
 CAMERA = {"eye": {"x": 1.05, "y": -1.3, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.16}}
+WALK: dict[str, Any] = {"mode": "lines", "hoverinfo": "skip", "name": "random walk with the same steps"}
 PIN = 0.22  # height of the pins that carry marks in 3-D, as a share of the range: a mark on the surface hides behind its folds
 
 
@@ -29,6 +30,7 @@ def flat_traces(
     colormap: str,
     path: bool,
     flow: bool,
+    walk: bool,
     compact: bool,
 ) -> list[Any]:
     """The traces of a heat map or a contour map, bottom to top."""
@@ -65,6 +67,9 @@ def flat_traces(
         halo = {"mode": "lines", "hoverinfo": "skip", "x": lines[:, 0], "y": lines[:, 1]}
         traces.append(go.Scatter(**halo, line={"color": colors.halo, "width": 3}, opacity=0.35))
         traces.append(go.Scatter(**halo, line={"color": "#ffffff", "width": 1.3}, name="projected gradient flow"))
+    ghost = read_walk(data) if walk else None
+    if ghost is not None:
+        traces.append(go.Scatter(x=ghost[:, 0], y=ghost[:, 1], line={"color": "#ffffff", "width": 2, "dash": "dot"}, **WALK))
     route = read_path(data, part) if path else None
     if route is not None:
         traces += _flat_path(route, part, colors)
@@ -72,7 +77,16 @@ def flat_traces(
 
 
 def solid_traces(
-    data: Mapping[str, Any], part: Slice, scale: Scale, colors: Theme, *, colormap: str, path: bool, flow: bool, compact: bool
+    data: Mapping[str, Any],
+    part: Slice,
+    scale: Scale,
+    colors: Theme,
+    *,
+    colormap: str,
+    path: bool,
+    flow: bool,
+    walk: bool,
+    compact: bool,
 ) -> list[Any]:
     """The traces of a 3-D surface."""
     low, high = scale.color_bounds
@@ -116,6 +130,11 @@ def solid_traces(
         line = {"color": "#ffffff", "width": 3}
         x, y, z = _f32(points[:, 0]), _f32(points[:, 1]), _f32(heights)
         traces.append(go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", name="projected gradient flow"))
+    ghost = read_walk(data) if walk else None
+    if ghost is not None:
+        line = {"color": "#ffffff", "width": 5, "dash": "dot"}
+        x, y = _f32(ghost[:, 0]), _f32(ghost[:, 1])
+        traces.append(go.Scatter3d(x=x, y=y, z=_f32(scale.heights(interpolate(part, ghost)) + lift), line=line, **WALK))
     route = read_path(data, part) if path else None
     if route is not None:
         traces += _solid_path(route, scale, colors, lift)
@@ -227,8 +246,14 @@ def _flat_path(route: Path, part: Slice, colors: Theme) -> list[Any]:
     return [
         go.Scatter(**line, line={"color": colors.halo, "width": 4}, opacity=0.7),
         go.Scatter(**line, line={"color": colors.path, "width": 2}),
-        go.Scatter(x=x, y=y, mode="markers", marker=marker, **words),
+        go.Scatter(x=x, y=y, mode="markers", marker=marker, meta=route.stepping, **words),
+        go.Scatter(x=[None], y=[None], mode="markers", marker=_step_marker(15, colors), hoverinfo="skip", meta=STEP),
     ]
+
+
+def _step_marker(size: int, colors: Theme) -> dict[str, Any]:
+    """The checkpoint that a person has stepped to: `STEP` is drawn where the browser puts it."""
+    return {"size": size, "color": "#ffffff", "line": {"width": 3, "color": colors.path}}
 
 
 def _flat_marks(data: Mapping[str, Any], part: Slice, colors: Theme) -> list[Any]:
@@ -273,7 +298,11 @@ def _solid_path(route: Path, scale: Scale, colors: Theme, lift: float) -> list[A
     words = {"hovertext": route.hover(scale.quantity), "hoverinfo": "text", "name": "path of training"}
     marker = {"size": 3, "color": "#ffffff", "line": {"width": 1, "color": "#212529"}}
     line = {"color": CENTER_COLOR, "width": 6}
-    traces = [go.Scatter3d(x=x, y=y, z=_f32(real), mode="lines+markers", line=line, marker=marker, **words)]
+    nowhere = {"x": [None], "y": [None], "z": [None]}
+    traces = [
+        go.Scatter3d(x=x, y=y, z=_f32(real), mode="lines+markers", line=line, marker=marker, meta=route.stepping, **words),
+        go.Scatter3d(**nowhere, mode="markers", marker=_step_marker(8, colors), hoverinfo="skip", meta=STEP),
+    ]
     if np.isfinite(route.height).any():
         dots = {"color": CENTER_COLOR, "width": 4, "dash": "dot"}
         traces.append(go.Scatter3d(x=x, y=y, z=_f32(shadow), mode="lines", line=dots, hoverinfo="skip"))

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from landscape_core.specs import InputError
 
 from .line import line_axes, line_traces
-from .overlays import read_arrows, read_path
+from .overlays import read_arrows, read_path, read_walk
 from .plane import flat_axes, flat_traces, solid_scene, solid_traces
 from .quantity import CONVEXITIES, Slice, base_quantity, number, read_slice, scalar, scale_for, stretch_remark, value_range
 from .style import COLOR_MAPS, DIVERGING, base_layout, message_figure, theme
@@ -34,6 +34,7 @@ def surface_figure(
     dark: bool = False,
     show_path: bool = True,
     show_flow: bool = False,
+    show_walk: bool = False,
     title: str | None = None,
     compact: bool = False,
 ) -> go.Figure:
@@ -70,21 +71,27 @@ def surface_figure(
         remarks += route.remarks()
     if show_flow and not flat and read_arrows(data, part) is not None:
         remarks.append("Arrows: downhill in the plane, −(DᵀD)⁻¹Dᵀ∇L; length grows with the root of the speed.")
+    if show_walk and not flat and read_walk(data) is not None:
+        remarks.append("Dotted: a random walk with as many steps and the same length, on its own principal axes.")
     if not flat:
         remarks += stretch_remark(data, part)
     layout = base_layout(colors, heading, color=color, caption=[*remarks, *stamp(data, part)], compact=compact)
+    options: dict[str, Any] = {
+        "colormap": colormap,
+        "path": show_path,
+        "flow": show_flow,
+        "walk": show_walk,
+        "compact": compact,
+    }
     if flat:
         traces = line_traces(data, part, scale, colors, color=color, dark=dark, path=show_path)
         layout |= line_axes(data, part, scale, colors)
     elif kind == "3d":
-        options: dict[str, Any] = {"colormap": colormap, "path": show_path, "flow": show_flow, "compact": compact}
         traces = solid_traces(data, part, scale, colors, **options)
         heights = [] if route is None else list(route.height[route.inside])
         layout["scene"] = solid_scene(data, part, scale, colors, heights, compact)
     else:
-        traces = flat_traces(
-            data, part, scale, colors, kind=kind, colormap=colormap, path=show_path, flow=show_flow, compact=compact
-        )
+        traces = flat_traces(data, part, scale, colors, kind=kind, **options)
         layout |= flat_axes(data, part, colors, kind)
     # The camera and the zoom survive new partial data and a change of theme, but not another extent or another kind.
     layout["uirevision"] = f"{kind} {_span(part)}"

@@ -45,11 +45,26 @@ def random_walk_share(steps: np.ndarray, k: int, *, centered: bool = False) -> f
     mean, min(|t_i - t_n|, |t_j - t_n|) about the last point. Antognini & Sohl-Dickstein, NeurIPS 2018; many uniform steps and
     k = 2 give 0.760 centred and 0.901 about the last.
     """
-    t = np.asarray(steps, dtype=float)
-    if centered:
-        kernel = np.minimum.outer(t, t)
-        kernel = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
-    else:
-        kernel = np.minimum.outer(np.abs(t - t[-1]), np.abs(t - t[-1]))
-    values = np.linalg.eigvalsh(kernel)[::-1].clip(min=0)
+    values = np.linalg.eigvalsh(_walk_kernel(steps, centered))[::-1].clip(min=0)
     return float(values[:k].sum() / values.sum())
+
+
+def random_walk_path(steps: np.ndarray, k: int, *, centered: bool = False) -> np.ndarray:
+    """Coordinates `(t, k)` of such a random walk on its own k principal axes; its total squared displacement is 1.
+
+    sqrt(lambda_i) u_i of the kernel of `random_walk_share`: for many uniform steps about the mean the cosines
+    cos(pi i s / T), so that two axes show a Lissajous figure. Each starts on the positive side. Antognini & Sohl-Dickstein,
+    NeurIPS 2018.
+    """
+    values, vectors = np.linalg.eigh(_walk_kernel(steps, centered))
+    values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
+    found = vectors[:, :k] * np.sqrt(values[:k] / values.sum())
+    return np.asarray(found * np.where(found[0] < 0, -1.0, 1.0))
+
+
+def _walk_kernel(steps: np.ndarray, centered: bool) -> np.ndarray:
+    t = np.asarray(steps, dtype=float)
+    if not centered:
+        return np.minimum.outer(np.abs(t - t[-1]), np.abs(t - t[-1]))
+    kernel = np.minimum.outer(t, t)
+    return np.asarray(kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean())
