@@ -56,10 +56,8 @@
                 setTimeout(look, 100); // drawing may take a while
             }
             const known = graphs.map((graph) => mark(graph, step)).filter(Boolean);
-            if (known.length === 1) {
-                const words = known[0].replace(/<br>/g, " · ").replace(/<[^>]*>/g, "");
-                ns.set_props(name.replace(/-graphs$/, "-step-words"), { children: words });
-            }
+            const words = known.length === 1 ? known[0].split("<br>").slice(1).join(" · ") : "";
+            ns.set_props(name.replace(/-graphs$/, "-step-about"), { children: words });
         };
         setTimeout(look, 0);
         const query = new URLSearchParams(window.location.search);

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Input, Output, State, clientside_callback, dcc, html
 
@@ -12,15 +10,23 @@ PERIOD = 300  # milliseconds between two checkpoints while it plays
 
 def stepper(name: str) -> html.Div:
     """The bar under the pictures of a page; hidden while none of them holds a path."""
-    labels: Any = {"aria-label": "Checkpoint of the path"}
     return html.Div(
         [
             dmc.Button("Play", id=f"{name}-step-play", size="compact-xs", variant="light"),
             dmc.Slider(
-                id=f"{name}-step", min=0, max=1, value=0, step=1, label=None, updatemode="drag", size="sm", flex=1, **labels
+                id=f"{name}-step",
+                min=0,
+                max=1,
+                value=0,
+                label=None,
+                thumbLabel="Checkpoint of the path",
+                updatemode="drag",
+                size="sm",
+                flex=1,
             ),
-            html.Span(id=f"{name}-step-words", className="stepper-words", role="status"),
+            html.Span(id=f"{name}-step-words", className="stepper-step", role="status"),
             dcc.Link("Go there", href="", id=f"{name}-step-go"),
+            html.Div(id=f"{name}-step-about", className="stepper-about"),
             dcc.Interval(id=f"{name}-step-clock", interval=PERIOD, disabled=True),
         ],
         id=f"{name}-stepper",

@@ -352,3 +352,28 @@ def test_weights_that_cannot_be_read_fail_in_one_line(trained_server: Server, op
     expect(status(page)).to_contain_text(file.name)
     expect(status(page).get_by_role("button", name="Run again")).to_be_visible()
     assert "Traceback" not in page.content()
+
+
+def test_stepping_and_playing_along_the_path(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&directions=pca&resolution=9&v.kind=heatmap&v.walk=true")
+    expect(page.locator("#surface-stepper")).to_be_hidden()
+    press_run(page)
+    expect(run_button(page)).to_have_text("Computed")
+    expect(caption(page)).to_contain_text("Dotted: a random walk")
+    words = page.locator("#surface-step-words")
+    expect(words).to_have_text("step 0")
+    expect(page.locator("#surface-step-about")).to_contain_text("loss of the checkpoint")
+    page.get_by_role("slider", name="Checkpoint of the path").press("ArrowRight")
+    expect(words).not_to_have_text("step 0")
+    marked = "graph => graph.data.filter(trace => trace.meta && trace.meta.step).map(trace => trace.x[0])"
+    placed = plots(page).first.evaluate(marked)
+    assert len(placed) == 1
+    assert placed[0] is not None
+    page.locator("#surface-step-play").click()
+    expect(words).to_have_text("step 60")  # the last
+    expect(page.locator("#surface-step-play")).to_have_text("Play")
+    assert plots(page).first.evaluate(marked) != placed
+    page.get_by_role("slider", name="Checkpoint of the path").press("Home")
+    expect(words).to_have_text("step 0")
+    page.locator("#surface-step-go").click()
+    expect(page.locator("#chips")).to_contain_text("first @ 0")
