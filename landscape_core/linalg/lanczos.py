@@ -245,8 +245,8 @@ class Lanczos:
         """Whether to multiply out: the estimated residuals |tail y_last| of all wanted pairs are small enough."""
         if self.products >= self.limit or self.count == self.p:
             return True
-        if self.count < min(self.p, self.top + self.bottom + 1) or (self.count > 96 and self.count % 4):
-            return False
+        if self.count < min(self.p, self.top + self.bottom + 1) or self.count % (4 if self.count > 96 else 2):
+            return False  # the small problem costs as much as some products do
         values, vectors = self._small()
         errors = self._errors(vectors)
         top, bottom = self._places()

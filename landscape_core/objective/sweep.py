@@ -156,7 +156,7 @@ def _deviation(found: float, plain: float) -> float:
 
 
 def chunk_rows(network: Network, batch: Batch) -> int:
-    """Rows of a batch so that the widest layer's input and output stay in the cache: a power of two from 16 to 1024."""
+    """Rows of a batch so that the widest layer's input and output stay in the cache: a power of two from 16 to 4096."""
     if network.buffer.is_cuda:
         return GPU_ROWS
     one = next(batch.chunks(1))
@@ -179,7 +179,7 @@ def chunk_rows(network: Network, batch: Batch) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return min(1024, max(16, 1 << (max(1, CACHE_BYTES // widest).bit_length() - 1)))
+    return min(4096, max(16, 1 << (max(1, CACHE_BYTES // widest).bit_length() - 1)))
 
 
 def _has_batchnorm(model: torch.nn.Module) -> bool:

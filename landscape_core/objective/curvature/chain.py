@@ -205,8 +205,8 @@ def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int)
     if change is not None:
         found = (change.reshape(n * k, -1) @ layer.weight.T).view(n, k, wide)
     if weight is not None:
-        own = (layer.h @ weight.reshape(k * wide, -1).T).view(n, k, wide)
-        found = own if found is None else found.add_(own)
+        own = weight.reshape(k * wide, -1).T
+        found = (layer.h @ own if found is None else found.view(n, k * wide).addmm_(layer.h, own)).view(n, k, wide)
     if bias is not None:
         found = bias.expand(n, k, wide).clone() if found is None else found.add_(bias)
     return found
@@ -214,11 +214,11 @@ def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int)
 
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
     n, (wide, inner) = len(layer.h), layer.weight.shape
-    found = (curved.reshape(n * k, wide) @ layer.weight).view(n, k, inner)
+    found = curved.reshape(n * k, wide) @ layer.weight
     weight = v.get(layer.step.weight) if isinstance(layer.step.weight, int) else None
     if weight is not None:
-        found += (layer.adjoint @ weight.transpose(0, 1).reshape(wide, k * inner)).view(n, k, inner)
-    return found
+        found.view(n, k * inner).addmm_(layer.adjoint, weight.transpose(0, 1).reshape(wide, k * inner))
+    return found.view(n, k, inner)
 
 
 def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int, Tensor]) -> None:

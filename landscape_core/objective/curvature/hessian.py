@@ -14,7 +14,7 @@ from .chain import ChainPiece
 from .checks import Facts, differences
 from .operator import CurvatureOperator, Piece, flat
 from .outputs import EXACT
-from .reference import refuse_severed
+from .reference import refuse_severed, twice_differentiable
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -48,14 +48,21 @@ class Hessian(CurvatureOperator):
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         if self.method == "auto":
-            self.method = self._choice()
+            with twice_differentiable(self._store.network):
+                self.method = self._choice()
             if isinstance(self._store.builder, Hessian):
                 self._store.builder.method = self.method
         elif self.method == "chain" and not self.facts().chain:
             raise InputError("the network is no chain of Linear layers and elementwise steps: use method='auto'")
-        if self.method != "differences":
+        if self.method == "chain":
+            self._add(rows, product)  # arithmetic alone
+        elif self.method == "graph":
             super()._multiply(rows, product)
-            return
+        else:
+            with twice_differentiable(self._store.network):
+                self._differences(rows, product)
+
+    def _differences(self, rows: Tensor, product: Tensor) -> None:
         self._notes.setdefault("differences", "products are central differences of gradients")
         self._double = self._double or self.objective.to(torch.float64)
         before = self._double.counts.copy()

@@ -96,15 +96,20 @@ class CurvatureOperator:
             rows = rows.clone() if rows.is_inference() else rows
             product = torch.zeros_like(rows)
             if rows.shape[0]:
-                with twice_differentiable(self._store.network), one_line_errors():
+                with one_line_errors():
                     self._multiply(rows, product)
         self.objective.counts["products"] += len(rows)
         self._products += len(rows)
-        self._zeros += int(((product == 0).all(1) & (rows != 0).any(1)).sum())
+        if not bool(product.any(1).all()):
+            self._zeros += int((~product.any(1) & rows.any(1)).sum())
         return product.T.reshape(vectors.shape)
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         """Add the matrix times each row `(k, m)` to `product` `(k, m)`."""
+        with twice_differentiable(self._store.network):
+            self._add(rows, product)
+
+    def _add(self, rows: Tensor, product: Tensor) -> None:
         for piece in self._store.pieces():
             piece.add(self.members, rows, product)
 
@@ -195,8 +200,9 @@ class _Store:
         for number, batch in enumerate(self._objective.sweep.batches("train")):
             piece = self._kept.get(number)
             if piece is None:
-                fits = self._fits(batch)
-                piece = self.builder.build(self.network, batch, number)
+                with twice_differentiable(self.network):
+                    fits = self._fits(batch)
+                    piece = self.builder.build(self.network, batch, number)
                 self.built += 1
                 if fits:
                     self._kept[number] = piece

@@ -94,7 +94,8 @@ class OutputLoss:
 
 def _softmax(p: Tensor, weight: Tensor, change: Tensor) -> Tensor:
     scaled = weight * p * change
-    return scaled - p * scaled.sum(-1, keepdim=True)
+    # A product with ones sums short rows several times faster than `sum`.
+    return torch.addcmul(scaled, p, scaled @ p.new_ones(p.shape[-1], 1), value=-1)
 
 
 def _depending(tree: Any, found: dict[int, Tensor]) -> dict[int, Tensor]:
