@@ -24,12 +24,13 @@ NEAR = 0.5  # of the subspace that the two checkpoints before had in common: fro
 def run(spec: OverlapSpec, context: Context) -> Arrays:
     """The overlap as a Result names it; yields the curves as checkpoint after checkpoint is finished.
 
-    Arrays over t checkpoints: `steps`, `loss`, `gradient_norm`, `gradient_share` = |U'g|^2 / |g|^2 with U the top k eigenvectors,
-    `contributions (t, k)` to it, `gradient_share_k_minus_1`; the mean over mini-batches `gradient_share_minibatch`, its standard
-    deviation `..._spread` and their mean `gradient_norm_minibatch`; `displacement_share`, of the way to the next checkpoint
-    shown, since a run keeps no update vectors; `eigenvalues (t, k)`, `residuals (t, k)`, `eigenvalue_next` (at least);
-    `persistence (t, t)` = |U_s'U_t|_F^2 / k, `persistence_reference`; `products_steps`, `warm`. NaN where a checkpoint is still
-    to come, and shares also where the gradient is not longer than `gradient_floor`, what rounding of the weights makes.
+    Arrays over t checkpoints: `steps`, `loss`, `gradient_norm`, `gradient_share` = |U'g|^2 / |g|^2 with U the top k
+    eigenvectors, `contributions (t, k)` to it, `gradient_share_k_minus_1`; the mean over mini-batches
+    `gradient_share_minibatch`, its standard deviation `..._spread` and their mean `gradient_norm_minibatch`;
+    `displacement_share`, of the way to the next checkpoint shown, since a run keeps no update vectors; `eigenvalues (t, k)`,
+    `residuals (t, k)`, `eigenvalue_next` (at least); `persistence (t, t)` = |U_s'U_t|_F^2 / k, `persistence_reference`;
+    `products_steps`, `warm`. NaN where a checkpoint is still to come, and shares also where the gradient is not longer than
+    `gradient_floor`, what rounding of the weights makes.
     """
     return (yield from _Overlap(spec, context).run())
 
@@ -215,7 +216,7 @@ def _empty(count: int, k: int) -> dict[str, Array]:
         "gradient_share_minibatch_spread gradient_norm_minibatch displacement_share eigenvalue_next persistence_reference "
         "products_steps warm"
     )
-    shapes: dict[str, tuple[int, ...]] = {name: (count,) for name in curves.split()}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(curves.split(), (count,))
     shapes |= {"contributions": (count, k), "eigenvalues": (count, k), "residuals": (count, k), "persistence": (count, count)}
     return {name: np.full(shape, np.nan) for name, shape in shapes.items()}
 

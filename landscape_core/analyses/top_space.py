@@ -50,7 +50,7 @@ def top_space(
 
 
 def size_of_space(k: int | None, objective: Objective) -> int:
-    """k as asked for; by default the number of classes. Raises InputError where there are none, or too few parameters."""
+    """The k asked for; by default the number of classes. Raises InputError where there are none, or too few parameters."""
     if k is None:
         outputs = objective.logits()
         if outputs.dim() != 2 or outputs.shape[1] < 2:

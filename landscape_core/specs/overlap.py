@@ -88,7 +88,11 @@ class CounterfactualSpec(AnalysisSpec):
 
     steps: int = field(400, "Optimisation steps from the checkpoint on.", unit="steps", ge=1, le=1_000_000)
     refresh: int = field(
-        25, "Steps between two computations of the subspace, each at the branch's own weights.", unit="steps", ge=1, le=1_000_000
+        25,
+        "Steps between two computations of the subspace, each at the branch's own weights.",
+        unit="steps",
+        ge=1,
+        le=1_000_000,
     )
     k: int | None = field(
         None, "How many top eigenvectors (algebraically) span the subspace; null takes the number of classes.", ge=1, le=200
