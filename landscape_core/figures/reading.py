@@ -10,6 +10,7 @@ import numpy as np
 
 from landscape_core.specs import RANDOM_DIRECTIONS, AnalysisSpec, InputError, SurfaceSpec, analysis
 
+from .counterfactual import counterfactual_reading
 from .overlap_reading import overlap_reading
 from .quantity import has, number, scalar, text
 from .spectrum_reading import spectrum_reading
@@ -402,4 +403,5 @@ READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {
     "surface": surface_reading,
     "spectrum": spectrum_reading,
     "overlap": overlap_reading,
+    "counterfactual": counterfactual_reading,
 }
