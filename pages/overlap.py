@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from landscape_core.figures.overlap import overlap_figure
+from landscape_core.figures.overlap import align_overlaps, overlap_figure
 from landscape_core.figures.overlap_reading import overlap_reading
-from landscape_core.figures.spectrum import align
 
 from . import register
 from ._components.analysis_page import AnalysisPage, ControlGroup, View
@@ -25,7 +24,7 @@ def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: lis
         return overlap_figure(data, kind=view["kind"], log=view["log"], mark=mark, title=title, **options)
 
     figures = each_drawn(datas, sources, colors, dark, figure)
-    align(figures, ("xaxis", "yaxis", "yaxis2") if view["kind"] == "share" else ("xaxis", "yaxis"))
+    align_overlaps(figures)
     return figures
 
 

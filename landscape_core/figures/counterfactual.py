@@ -48,7 +48,8 @@ def counterfactual_figure(
         ("inside", f"inside the top {k}", orange, 2.5, "solid"),
         ("random", f"inside {k} random directions", colors.muted, 2, "dash"),
     ]
-    traces, seen = [], []
+    traces: list[go.Scatter] = []
+    seen = []
     for branch, name, ink, width, dash in lines:
         values = np.asarray(data[f"{kind}_{branch}"], float)
         seen.append(values[np.isfinite(values)])
@@ -103,8 +104,8 @@ def _claim(data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
     else:
         said, verdict = "both parts matter here", "note"
     words = (
-        f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall of "
-        f"the loss in free training ({number(float(free[0]))} to {number(float(free[-1]))}), {_percent(inside)} inside and "
+        f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall "
+        f"of the loss in free training ({number(float(free[0]))} to {number(float(free[-1]))}), {_percent(inside)} inside and "
         f"{_percent(outside)} outside. Baseline: {_percent(scalar(data, 'drop_random') or 0.0)} in {k} random directions. "
         f"Verdict: {said}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from landscape_core.specs import Array, InputError
 
 from .line import CUTS, CUTS_DARK
 from .quantity import number, scalar
+from .spectrum import align
 from .spectrum_series import log_axis, run_figure
 from .statement import Data
 from .steps import edges, place, step_axis
@@ -55,11 +57,25 @@ def overlap_figure(
     else:
         draw = {"share": _share, "contributions": _contributions, "persistence": _persistence}[kind]
         traces, axes, more = draw(data, steps, colors, tint, dark, log)
+        if compact and kind == "share":
+            # The legend takes half the height of a small picture: there the caption has to do.
+            axes["showlegend"] = False
+            more.append("Thick: the full gradient. Grey: mini-batches, mean ± deviation. Dashed: a random direction.")
         layout = base_layout(colors, heading, color=color, caption=[*said, *more], compact=compact)
         figure = go.Figure(data=traces, layout=layout | axes | {"uirevision": f"{kind} {log}"})
     if mark is not None and steps.min() <= mark <= steps.max() and kind != "persistence":
         figure.add_vline(x=float(place(mark)), line={"color": colors.mark, "width": 1, "dash": "dot"})
     return figure
+
+
+def align_overlaps(figures: Sequence[go.Figure]) -> None:
+    """Give pictures of one kind the same axes, and heat maps the same range of colours."""
+    align(figures, [name for name in ("xaxis", "yaxis", "yaxis2") if all(name in figure.layout for figure in figures)])
+    heats = [trace for figure in figures for trace in figure.data if isinstance(trace, go.Heatmap)]
+    tops = [float(np.nanmax(heat.z)) for heat in heats if np.isfinite(heat.z).any()]
+    for heat in heats:
+        if heat.zmax is None and tops:
+            heat.zmax = max(tops)
 
 
 # -- the share ---------------------------------------------------------------------------------------------------------
@@ -112,6 +128,8 @@ def _share(
     loss = np.asarray(data["loss"], float)
     positive = loss[np.isfinite(loss) & (loss > 0)]
     below = log_axis(colors, "loss", positive) if positive.size else cartesian_axis(colors, "loss")
+    stride = -(-len(below.get("tickvals", ())) // 3) or 1
+    below |= {name: below[name][::stride] for name in ("tickvals", "ticktext") if name in below}
     axes["yaxis2"] = below | {"domain": [0, LOSS_PART], "anchor": "x"}
     said = [f"‖Uᵀg‖² / ‖g‖², U the top {k:.0f} eigenvectors of {p:,.0f}; a random direction has k/p = {number(baseline, 2)}."]
     return traces, axes, said
@@ -153,9 +171,7 @@ def _contributions(
     )
     y = cartesian_axis(colors, "eigenvector, by size of its eigenvalue")
     y |= {"autorange": "reversed", "showgrid": False, "dtick": max(1, k // 10)}
-    said = [
-        "Each row: what lies along one eigenvector; a column adds up to the share. Eigenvectors of close eigenvalues may turn."
-    ]
+    said = ["Each row: the part along one eigenvector; columns add up to the share. Close eigenvectors may turn."]
     return [heat], {"xaxis": _square(step_axis(colors, steps), steps), "yaxis": y}, said
 
 
@@ -179,10 +195,7 @@ def _persistence(
     )
     axis = _square(step_axis(colors, steps), steps)
     y = axis | {"title": {**axis["title"], "text": "step of training"}, "scaleanchor": "x", "constrain": "domain"}
-    said = [
-        "‖UᵀV‖² / k of the top spaces U, V of two checkpoints; "
-        f"two random ones have k/p = {number(scalar(data, 'baseline') or 0, 2)} in common."
-    ]
+    said = [f"‖UᵀV‖² / k of the top spaces U, V of two checkpoints; random: k/p = {number(scalar(data, 'baseline') or 0, 2)}."]
     return [heat], {"xaxis": axis | {"constrain": "domain"}, "yaxis": y}, said
 
 
