@@ -109,7 +109,7 @@ class _Experiment:
             if branch.name == "random":
                 source = generator(self.spec.seed, self.done)
                 drawn = torch.randn(len(self.origin), self.k, generator=source, dtype=torch.float64)
-                branch.space = basis(drawn).to(self.origin)
+                branch.space = basis(drawn).to(self.origin).contiguous()
             elif branch.name != "free":
                 try:
                     yield from self._search(branch)
@@ -125,7 +125,7 @@ class _Experiment:
             try:
                 next(search)
             except StopIteration as end:
-                branch.space = end.value.vectors
+                branch.space = end.value.vectors.contiguous()  # as it comes back from a saved state, for the same bits
                 self.products += end.value.products
                 return
             if time.monotonic() - self._shown >= REPORT_SECONDS:
