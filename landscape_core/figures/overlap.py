@@ -21,6 +21,7 @@ from .style import Theme, base_layout, cartesian_axis, color_scale, faint, messa
 Kind = Literal["share", "contributions", "persistence", "eigenvalues"]
 KINDS: tuple[Kind, ...] = ("share", "contributions", "persistence", "eigenvalues")
 BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: the way that is made
+BELOW = {"x": 0.5, "y": -0.13, "xanchor": "center", "yanchor": "top", "orientation": "h", "bgcolor": "rgba(0,0,0,0)"}
 LOSS_PART = 0.24  # of the height, for the loss under the share
 TITLE = "Gradient in the top of the Hessian"
 
@@ -58,11 +59,11 @@ def overlap_figure(
         draw = {"share": _share, "contributions": _contributions, "persistence": _persistence}[kind]
         traces, axes, more = draw(data, steps, colors, tint, dark, log)
         if compact and kind == "share":
-            # The legend takes half the height of a small picture: there the caption has to do.
-            axes["showlegend"] = False
             more.append("Thick: the full gradient. Grey: mini-batches, mean ± deviation. Dashed: a random direction.")
         layout = base_layout(colors, heading, color=color, caption=[*said, *more], compact=compact)
         figure = go.Figure(data=traces, layout=layout | axes | {"uirevision": f"{kind} {log}"})
+    # A legend takes half the height of a small picture: there the caption has to do.
+    figure.update_layout(legend=BELOW, showlegend=not compact and kind in ("share", "eigenvalues"))
     if mark is not None and steps.min() <= mark <= steps.max() and kind != "persistence":
         figure.add_vline(x=float(place(mark)), line={"color": colors.mark, "width": 1, "dash": "dot"})
     return figure
@@ -117,14 +118,13 @@ def _share(
     traces += _loss(data, at, steps, colors)
     y = cartesian_axis(colors, f"share in the top {k:.0f}") | {"domain": [LOSS_PART + 0.04, 1], "range": [-0.02, 1.04]}
     if log:
-        ticks = 10.0 ** np.arange(np.ceil(np.log10(floor)), 1)
+        ticks = 10.0 ** np.arange(-7, 1)  # all of them: an axis may be stretched to that of another picture
         words = [f"{100 * tick:g} %" for tick in ticks]
         y |= {"type": "log", "range": [float(np.log10(floor)), 0.08], "tickvals": ticks, "ticktext": words}
     else:
         y |= {"tickformat": ".0%"}
     x = step_axis(colors, steps) | {"anchor": "y2"}
-    legend = {"x": 0.5, "y": -0.13, "xanchor": "center", "yanchor": "top", "orientation": "h", "bgcolor": "rgba(0,0,0,0)"}
-    axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "showlegend": True, "legend": legend, "hovermode": "closest"}
+    axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "hovermode": "closest"}
     loss = np.asarray(data["loss"], float)
     positive = loss[np.isfinite(loss) & (loss > 0)]
     below = log_axis(colors, "loss", positive) if positive.size else cartesian_axis(colors, "loss")

@@ -90,7 +90,10 @@ def _way(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
         return
     middle = float(np.median(way))
     words = "Hypothesis: if the gradient lives there, so does training. Measured: the way from each checkpoint to the next. "
-    if shares.size and middle < 0.5 * float(np.median(shares)):
+    full = float(np.median(shares)) if shares.size else 0.0
+    if full <= FAILS:
+        words += "Verdict: neither the gradient nor the way that is made lies there."
+    elif middle < 0.5 * full:
         words += "Verdict: no. The gradient points into the space and back again; the way that is made lies mostly outside."
     else:
         words += "Verdict: the way is about as much inside as the gradient is."

@@ -18,6 +18,12 @@ def place(steps: Any) -> Array:
     return np.log10(1.0 + np.asarray(steps, float))
 
 
+def step_at(data: Mapping[str, Any], x: float) -> int:
+    """The step of a series that stands nearest to `x` on the axis."""
+    steps = np.asarray(data["steps"])
+    return int(steps[np.abs(place(steps) - x).argmin()])
+
+
 def step_axis(colors: Theme, steps: Array, *, title: str = "step of training") -> dict[str, Any]:
     """The axis over `place(steps)`, with the steps as its numbers."""
     marks = [mark for mark in TICKS if mark <= steps.max()]

@@ -34,6 +34,18 @@ def test_a_run_is_computed_read_viewed_and_written(server: Server, open_page: Ca
     expect(PAGE.run_button(page)).to_have_text("Computed")
     plots = PAGE.plots(page)
     expect(plots).to_contain_text("random: k/p")
+    place = page.evaluate(
+        """() => {const graph = document.querySelector('#overlap-graphs .cell:not([hidden]) .js-plotly-plot');
+        const points = graph.calcdata.find((curve) => curve[0].trace.name === 'full gradient');
+        const box = graph.getBoundingClientRect(), {xaxis, yaxis} = graph._fullLayout, first = points[0];
+        return [box.x + xaxis._offset + xaxis.d2p(first.x), box.y + yaxis._offset + yaxis.d2p(first.y)];}"""
+    )
+    page.mouse.move(place[0] + 30, place[1] + 30)
+    page.mouse.move(*place)
+    expect(plots.locator(".hoverlayer")).to_contain_text("at step 0")
+    page.mouse.click(*place)
+    expect(page.locator("#overlap-step")).to_contain_text("Step 0 of first")
+    expect(page.locator("#overlap-step").get_by_role("link", name="Surface")).to_have_attribute("href", "/surface?on=first@0")
     for view, words in (("By eigenvector", "eigenvector, by size"), ("Persistence", "in common"), ("Eigenvalues", "at least")):
         page.locator(".views").get_by_text(view, exact=True).click()
         expect(plots).to_contain_text(words)
