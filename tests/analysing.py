@@ -11,7 +11,7 @@ from landscape_core.specs import AnalysisSpec, Array, Result
 def analysed(
     kind: str, spec: AnalysisSpec, given: Context, partial: dict[str, Array] | None, stop_after: int | None
 ) -> Result | dict[str, Any]:
-    """The Result; with `stop_after`, the partial arrays after so many reports. `partial`: what an earlier attempt left."""
+    """The Result; with `stop_after`, the partial arrays after so many reports of them. `partial`: an earlier attempt's."""
     run = analyse(kind, spec, given if partial is None else dataclasses.replace(given, partial=partial))
     count = 0
     while True:
@@ -19,7 +19,7 @@ def analysed(
             progress = next(run)
         except StopIteration as end:
             return end.value
-        count += 1
+        count += progress.partial is not None
         if count == stop_after:
             run.close()
             return dict(progress.partial)

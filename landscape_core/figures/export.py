@@ -14,13 +14,19 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array, InputError, Spec
 
+from .overlap import overlap_figure
 from .quantity import QUANTITIES
 from .spectrum import spectrum_figure
 from .spectrum_data import spectrum_rows
+from .steps import step_rows
 from .surface import surface_figure
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
-FIGURES: dict[str, Callable[..., go.Figure]] = {"surface": surface_figure, "spectrum": spectrum_figure}
+FIGURES: dict[str, Callable[..., go.Figure]] = {
+    "surface": surface_figure,
+    "spectrum": spectrum_figure,
+    "overlap": overlap_figure,
+}
 
 
 def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
@@ -32,12 +38,15 @@ def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
 
 
 def to_csv(result: Mapping[str, Any]) -> str:
-    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number.
+    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number; of a
+    series over training one a step.
 
     Not finite is `nan` or `inf`.
     """
     if "eigenvalues_top" in result:
         header, rows = spectrum_rows(result)
+    elif "steps" in result:
+        header, rows = step_rows(result)
     else:
         columns = _columns(result)
         header, rows = list(columns), zip(*(column.reshape(-1).tolist() for column in columns.values()), strict=True)

@@ -10,6 +10,8 @@ import numpy as np
 
 from landscape_core.specs import RANDOM_DIRECTIONS, AnalysisSpec, InputError, SurfaceSpec, analysis
 
+from .counterfactual import counterfactual_reading
+from .overlap_reading import overlap_reading
 from .quantity import has, number, scalar, text
 from .spectrum_reading import spectrum_reading
 from .statement import Data, Reading, Verdict
@@ -397,4 +399,9 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "given": ("The vectors that were given.", "", ""),
 }
-READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {"surface": surface_reading, "spectrum": spectrum_reading}
+READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {
+    "surface": surface_reading,
+    "spectrum": spectrum_reading,
+    "overlap": overlap_reading,
+    "counterfactual": counterfactual_reading,
+}

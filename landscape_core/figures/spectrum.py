@@ -77,9 +77,9 @@ def spectrum_figure(
     return go.Figure(data=traces, layout=layout)
 
 
-def align(figures: Sequence[go.Figure]) -> None:
+def align(figures: Sequence[go.Figure], names: Sequence[str] = ("xaxis", "yaxis")) -> None:
     """Give pictures of one kind the same axes: the union of their ranges, where both are of one type."""
-    for name in ("xaxis", "yaxis"):
+    for name in names:
         axes = [figure.layout[name] for figure in figures if figure.data and figure.layout[name].range is not None]
         if len(axes) > 1 and len({axis.type for axis in axes}) == 1 and len({axis.title.text for axis in axes}) == 1:
             span = [min(axis.range[0] for axis in axes), max(axis.range[1] for axis in axes)]

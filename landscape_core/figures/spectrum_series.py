@@ -147,9 +147,9 @@ def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06) -> di
     low, high = float(np.log10(values.min())), float(np.log10(values.max()))
     span = max(high - low, 0.5)
     bottom, top = low - 0.06 * span, high + room * span
-    steps = (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
+    steps = (1, 1.5, 2, 3, 4, 6, 8) if span < 0.7 else (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
     ticks = [step * 10.0**power for power in range(math.floor(bottom) - 1, math.ceil(top) + 1) for step in steps]
     inside = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
     kept = inside[:: max(1, len(inside) // 6)]
-    words = [number(tick, 1) for tick in kept]
+    words = [number(tick, 2) for tick in kept]
     return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": kept, "ticktext": words}

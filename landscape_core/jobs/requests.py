@@ -11,6 +11,7 @@ from typing import Any
 from ..checkpoints.runs import RunStore
 from ..specs import (
     AnalysisSpec,
+    CheckpointRecord,
     ImportSpec,
     InputError,
     Reference,
@@ -79,7 +80,7 @@ class Request:
         """The same request with the source as RUN@STEP: it stays what it is when the run grows while the job waits."""
         if self.source is None:
             return self
-        run, checkpoint = RunStore(home).resolve(self.source)
+        run, checkpoint = self._checkpoint(RunStore(home))
         return replace(self, source=f"{run.name}@{checkpoint.step}")
 
     def key(self, home: Path) -> str:
@@ -96,7 +97,7 @@ class Request:
         if self.source is None:
             raise InputError(f"{self.kind} needs a checkpoint: RUN@STEP or RUN@last")
         runs = RunStore(home)
-        run, checkpoint = runs.resolve(self.source)
+        run, checkpoint = self._checkpoint(runs)
         task = task_spec(run.task, **run.arguments)
         # Statistics of BatchNorm may be estimated on training samples whatever the split.
         both = bool(getattr(spec, "test", False)) or spec.batchnorm == "batch"
@@ -117,6 +118,13 @@ class Request:
         if spec.of_training():
             content["training"] = [run.training, checkpoint.metrics.get("lr"), run.sizes.get("train")]
         return _digest(content)
+
+    def _checkpoint(self, runs: RunStore) -> tuple[RunRecord, CheckpointRecord]:
+        """The run and the checkpoint of the source; the last one for an analysis of the run alone."""
+        assert self.source is not None
+        run, checkpoint = runs.resolve(self.source)
+        spec = self.spec()
+        return run, run.checkpoints[-1] if isinstance(spec, AnalysisSpec) and spec.of_run() else checkpoint
 
     def stands(self, home: Path) -> bool:
         """Whether what the job leaves on disk besides its Result is still there: for `train` the finished run of this Spec,

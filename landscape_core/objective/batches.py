@@ -37,6 +37,16 @@ class Batch:
             )
             yield Batch(inputs, targets, n, n * per_row)
 
+    def pick(self, places: Tensor) -> Batch:
+        """The samples at `places` `(n,)`; raises InputError where inputs and targets are not rows of one another."""
+        if self.rows != self.size or any(t.layout != torch.strided for t in tensors((self.inputs, self.targets))):
+            raise InputError("single samples can only be drawn from batches with one row of inputs and one target a sample")
+        inputs, targets = (
+            map_tensors(part, lambda t: t[places.to(t.device)] if _first(t) == self.rows else t)
+            for part in (self.inputs, self.targets)
+        )
+        return Batch(inputs, targets, len(places), len(places))
+
 
 def as_batches(batches: Any, *, device: torch.device, dtype: torch.dtype) -> tuple[Batch, ...]:
     """The batches that a caller gave: a list of (inputs, targets) pairs, one such pair, or an iterable like a DataLoader.

@@ -269,6 +269,24 @@ class Objective:
         self.counts["gradients"] += 1
         return total
 
+    def minibatch_gradient(self, theta: Tensor | None, chosen: Tensor | None) -> Tensor:
+        """The gradient `(p,)` of the loss over the training samples at `chosen` `(n,)` alone; None takes all.
+
+        Raises InputError where the batches given do not split into samples.
+        """
+        if chosen is None:
+            return self.gradient(theta)
+        self._set(theta)
+        total, start = torch.zeros_like(self.theta), 0
+        with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
+            for batch in self.batches():
+                places = chosen[(chosen >= start) & (chosen < start + batch.size)] - start
+                start += batch.size
+                if len(places):
+                    part = batch.pick(places)
+                    total += self.network.gradient(self.term(self.network(part.inputs), part))
+        return total / len(chosen) if self.reduction == "mean" else total
+
     def hessian(
         self,
         theta: Tensor | None = None,

@@ -3,6 +3,7 @@
 from .analyses import DENSE_LIMIT, RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
+from .overlap import CounterfactualSpec, OverlapSpec
 from .registry import ANALYSES, Analysis, analysis
 from .result import Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
@@ -22,8 +23,10 @@ __all__ = [
     "Array",
     "CalibrationSpec",
     "CheckpointRecord",
+    "CounterfactualSpec",
     "ImportSpec",
     "InputError",
+    "OverlapSpec",
     "Progress",
     "Reference",
     "Result",

@@ -36,6 +36,10 @@ class AnalysisSpec(Spec):
         """Whether the analysis reads every checkpoint of the source's own run: their fingerprints then belong to the key."""
         return False
 
+    def of_run(self) -> bool:
+        """Whether the analysis is of the run alone: every checkpoint named as its source then means the last."""
+        return False
+
     def of_training(self) -> bool:
         """Whether the analysis rests on how the run was trained: the optimiser then belongs to the key."""
         return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .analyses import AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, suggestion
+from .overlap import CounterfactualSpec, OverlapSpec
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ ANALYSES: dict[str, Analysis] = {
             "How curved is it, and is this a minimum or a saddle?",
             SpectrumSpec,
             "landscape_core.analyses.spectrum:run",
+        ),
+        Analysis(
+            "overlap",
+            "Gradient overlap",
+            "Does gradient descent live in a tiny subspace?",
+            OverlapSpec,
+            "landscape_core.analyses.overlap:run",
+        ),
+        Analysis(
+            "counterfactual",
+            "Inside or outside",
+            "Does training need the top of the Hessian, where the gradient lies, or the rest?",
+            CounterfactualSpec,
+            "landscape_core.analyses.counterfactual:run",
         ),
         Analysis(
             "calibration",

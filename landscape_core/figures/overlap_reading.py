@@ -1,0 +1,208 @@
+"""What an overlap says: hypothesis, measured, baseline and verdict, and what the share does not mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from landscape_core.specs import AnalysisSpec, Array, OverlapSpec
+
+from .quantity import number, scalar, text
+from .statement import Data, Reading, Verdict
+
+GUR_ARI = "Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754"
+SONG = "Song, Ahn & Yun 2025, arXiv:2405.16002"
+HOLDS, FAILS = 0.5, 0.05  # median share over the late checkpoints from which on the claim holds, and below which it fails
+LATE = 1 / 3  # of the checkpoints, from the end
+
+
+def overlap_reading(data: Data, spec: AnalysisSpec) -> list[Reading]:
+    """The certificate of a finished overlap."""
+    assert isinstance(spec, OverlapSpec)
+    parts = (_share, _minibatch, _way, _k, _persistence, _gap, _stability, _accuracy, _sample, _zero, _notes, _limits)
+    return [row for part in parts for row in part(data, spec)]
+
+
+def _series(data: Data, name: str) -> Array:
+    return np.asarray(data[name], float)
+
+
+def _late(values: Array) -> Array:
+    """The known values among the last third of the checkpoints."""
+    late = values[-max(1, round(LATE * values.size)) :]
+    found: Array = late[np.isfinite(late)]
+    return found
+
+
+def percent(value: float) -> str:
+    """A share in per cent, with three digits."""
+    return f"{number(100 * value, 3)} %"
+
+
+def _share(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    shares, steps = _series(data, "gradient_share"), np.asarray(data["steps"])
+    k, p, baseline = int(data["k"]), int(data["parameters"]), float(data["baseline"])
+    late = _late(shares)
+    if not late.size:
+        return
+    middle = float(np.median(late))
+    verdict: Verdict
+    if middle >= HOLDS:
+        said, verdict = "it holds here", "ok"
+    elif middle <= FAILS:
+        below = ", less than a random direction has" if middle < baseline else ""
+        said, verdict = f"it does not hold here: the gradient avoids that space{below}", "note"
+    else:
+        said, verdict = "it holds in part", "note"
+    first = f", {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) else ""
+    words = (
+        f"Hypothesis: soon the gradient lies in the space of the top {k} eigenvectors. Measured over the last {late.size} "
+        f"checkpoints: median {percent(middle)}, from {percent(float(late.min()))} to {percent(float(late.max()))}{first}. "
+        f"Baseline: {percent(baseline)} ± {percent(float(data['baseline_deviation']))} for a random direction of {p:,}. "
+        f"Verdict: {said}. One checkpoint by itself is noise; look at the curve."
+    )
+    yield Reading("Gradient in the top space", percent(middle), words, "‖Uᵀg‖² / ‖g‖²", GUR_ARI, verdict)
+
+
+def _minibatch(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
+    small, spread = _late(_series(data, "gradient_share_minibatch")), _late(_series(data, "gradient_share_minibatch_spread"))
+    if not small.size:
+        return
+    middle, size = float(np.median(small)), int(data["minibatch_size"])
+    full = _late(_series(data, "gradient_share"))
+    words = f"Measured: gradients of {spec.minibatches} random batches of {size:,}, late in training. "
+    if full.size and middle > 5 * float(np.median(full)):
+        words += (
+            "Verdict: far above the full gradient. The noise of mini-batches lies in this space even where the gradient itself "
+            "does not: alignment is, to this part, a property of the noise."
+        )
+    else:
+        words += "Verdict: the noise of mini-batches lies in this space, too."
+    deviation = f" ± {percent(float(np.median(spread)))}" if spread.size else ""
+    yield Reading("Mini-batch gradients", f"{percent(middle)}{deviation}", words, "mean ± deviation over batches", SONG)
+
+
+def _way(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    way, shares = _late(_series(data, "displacement_share")), _late(_series(data, "gradient_share"))
+    if not way.size:
+        return
+    middle = float(np.median(way))
+    words = "Hypothesis: if the gradient lives there, so does training. Measured: the way from each checkpoint to the next. "
+    full = float(np.median(shares)) if shares.size else 0.0
+    if full <= FAILS:
+        words += "Verdict: neither the gradient nor the way that is made lies there."
+    elif middle < 0.5 * full:
+        words += "Verdict: no. The gradient points into the space and back again; the way that is made lies mostly outside."
+    else:
+        words += "Verdict: the way is about as much inside as the gradient is."
+    words += " A run keeps no single updates, so this is the sum of all of them between two checkpoints."
+    yield Reading("Way made inside it", percent(middle), words, "‖Uᵀd‖² / ‖d‖², d = θ(next) − θ", SONG, "note")
+
+
+def _k(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    k = int(data["k"])
+    full, less = _late(_series(data, "gradient_share")), _late(_series(data, "gradient_share_k_minus_1"))
+    if k < 2 or not full.size:
+        return
+    words = (
+        f"With k − 1 = {k - 1} eigenvectors instead of k = {k}. Softmax makes k − 1 outliers, one less than there are classes, "
+        "so the two should be close."
+    )
+    formula = "(diag p − ppᵀ)1 = 0, so class means span k − 1 directions of the logits"
+    yield Reading("k − 1 directions", percent(float(np.median(less))), words, formula, "Papyan 2019, arXiv:1901.08244")
+
+
+def _persistence(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    values, steps = _series(data, "persistence_reference"), np.asarray(data["steps"])
+    known = np.flatnonzero(np.isfinite(values))
+    reference = int(data["reference_step"])
+    if known.size < 2:
+        return
+    at = {mark: int(np.abs(steps - mark * steps[-1]).argmin()) for mark in (0.05, 0.5)}
+    seen = ", ".join(f"{percent(values[i])} at step {steps[i]:,}" for i in dict.fromkeys((0, *at.values())) if i in known)
+    early = float(values[at[0.05]])
+    verdict = "it persists" if early >= 0.8 else "it turns during training" if early < 0.5 else "it persists in part"
+    words = (
+        f"Hypothesis: the space hardly changes after a short time. Measured in common with step {reference:,}: {seen}. "
+        f"Baseline: {percent(float(data['baseline']))}. Verdict: {verdict}."
+    )
+    yield Reading("Persistence", percent(early), words, "‖UᵀV‖² / k of the spaces of two checkpoints", GUR_ARI)
+
+
+def _gap(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    values, after = _series(data, "eigenvalues")[-1], float(_series(data, "eigenvalue_next")[-1])
+    if values.size < 2 or not values[-1] > 0 or not after > 0:
+        return
+    ratio, inside = float(values[-1] / after), float(values[-2] / values[-1])
+    words = (
+        f"λ{values.size} is at most {number(ratio)} times λ{values.size + 1} at the last checkpoint, λ{values.size - 1} is "
+        f"{number(inside)} times λ{values.size}. "
+    )
+    words += (
+        "A clear gap: the space is well defined."
+        if ratio > 1.2
+        else "Without a gap the last direction is arbitrary: near it single eigenvectors may turn, though nothing has happened."
+    )
+    yield Reading(
+        "Gap below the space", f"at most {number(ratio)} times", words, "λₖ / λₖ₊₁", "", "ok" if ratio > 1.2 else "note"
+    )
+
+
+def _stability(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
+    limit, top = _series(data, "stability_limit_steps"), _series(data, "eigenvalues")[:, 0]
+    known = np.isfinite(limit) & np.isfinite(top)
+    words = text(data, "stability_words")
+    if not known.any() or spec.operator != "hessian":
+        yield Reading("Limit of stability", "none claimed", words, "", "", "note")
+        return
+    above = int((top[known] > limit[known]).sum())
+    words += f" The largest eigenvalue reaches {number(float((top[known] / limit[known]).max()))} of it."
+    value = f"{above} of {int(known.sum())} checkpoints above"
+    kind: Verdict = "ok" if text(data, "stability_kind") == "limit" else "note"
+    yield Reading("Limit of stability", value, words, text(data, "stability_rule"), "Cohen et al. 2021, arXiv:2103.00065", kind)
+
+
+def _accuracy(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
+    residual, products = float(np.nanmax(_series(data, "residuals"))), scalar(data, "products") or 0.0
+    warm = _series(data, "warm")
+    good = residual <= spec.tolerance
+    words = (
+        f"{number(products)} matrix-vector products; {int(np.nansum(warm))} of {warm.size} searches began with the vectors of "
+    )
+    words += "the checkpoint before." + ("" if good else " Some pairs do not meet the tolerance.")
+    yield Reading("Accuracy", f"residuals up to {number(residual, 2)}", words, "‖Hv − λv‖ / |λ|", "", "ok" if good else "warn")
+
+
+def _sample(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
+    decay, size = scalar(data, "weight_decay") or 0.0, scalar(data, "sample_size") or 0.0
+    words = f"The run's weight decay of {number(decay)} is left out of gradient and Hessian." if decay else ""
+    words += " The gradient is that of the loss, not an optimiser's update or its momentum, which a run does not keep."
+    yield Reading(
+        "Loss", f"mean over {size:,.0f} {spec.split} samples", words.strip(), "", "", "note" if spec.samples else "ok"
+    )
+
+
+def _zero(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    norm, floor = _series(data, "gradient_norm"), _series(data, "gradient_floor")
+    count = int((norm <= floor).sum())
+    if count:
+        words = (
+            "There the gradient is no longer than rounding of the weights makes it: its direction is noise and has no share."
+        )
+        yield Reading("Gradient at machine zero", f"{count} of {norm.size} checkpoints", words, "‖g‖ ≤ ε λ₁ ‖θ‖", "", "warn")
+
+
+def _notes(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    for note in np.atleast_1d(np.asarray(data.get("notes", []))):
+        if str(note):
+            yield Reading("Note", "", str(note)[:1].upper() + str(note)[1:], "", "", "note")
+
+
+def _limits(_data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+    words: Any = (
+        "Where the gradient points is not what trains the network: training only inside this space hardly lowers the loss, and "
+        "training only outside it does as well as usual. Inside or outside makes the experiment from any checkpoint."
+    )
+    yield Reading("What this picture does not show", "", words, "", SONG, "note")

@@ -1,0 +1,97 @@
+"""Figures, readings and files of overlaps and of training on inside and outside: from synthetic results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from landscape_core.figures import export
+from landscape_core.figures.counterfactual import counterfactual_figure
+from landscape_core.figures.overlap import KINDS, align_overlaps, overlap_figure
+from landscape_core.figures.reading import reading
+from landscape_core.specs import InputError
+
+from . import overlaps
+from .synthetic import changed
+
+
+def row(result: Any, name: str) -> Any:
+    return next(item for item in reading(result) if item.name == name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("log", "dark", "compact"), list(itertools.product([False, True], repeat=3)))
+@pytest.mark.parametrize("data", ["finished", "growing", "empty"])
+def test_every_kind_draws_and_is_plain_json(kind: Any, log: bool, dark: bool, compact: bool, data: str) -> None:
+    made = overlaps.overlap() if data == "finished" else overlaps.growing(3 if data == "growing" else 0)
+    figure = overlap_figure(made, kind=kind, log=log, dark=dark, compact=compact, mark=100, color="#3b82c4")
+    json.loads(figure.to_json())
+    assert figure.layout.paper_bgcolor == ("#242424" if dark else "#ffffff")
+    words = str(figure.layout.title.subtitle.text)
+    assert ("Growing: 3 of 9" in words) == (data == "growing")
+    assert bool(figure.data) == (data != "empty")
+
+
+def test_share_and_loss_stand_over_the_same_steps_beside_the_baseline() -> None:
+    figure = overlap_figure(overlaps.overlap())
+    curves = {trace.name: trace for trace in figure.data}
+    assert curves["full gradient"].y[-1] == pytest.approx(0.8)
+    assert list(curves["loss"].x) == list(curves["full gradient"].x)
+    assert curves["random: k/p = 0.0066"].y[0] == pytest.approx(10 / 1510)
+    assert overlap_figure(overlaps.overlap(1e-4), log=True).layout.yaxis.range[0] <= -5
+
+
+def test_pictures_side_by_side_share_axes_and_colours() -> None:
+    figures = [overlap_figure(overlaps.overlap(level), kind="contributions") for level in (0.9, 0.3)]
+    align_overlaps(figures)
+    assert [figure.data[0].zmax for figure in figures] == pytest.approx([0.09, 0.09])
+    figures = [overlap_figure(overlaps.overlap()), overlap_figure(overlaps.growing())]
+    align_overlaps(figures)
+    assert figures[0].layout.yaxis2.range == figures[1].layout.yaxis2.range
+
+
+@pytest.mark.parametrize(("level", "said"), [(0.9, "it holds here"), (0.3, "in part"), (0.001, "avoids that space, less than")])
+def test_the_reading_gives_hypothesis_measure_baseline_and_verdict(level: float, said: str) -> None:
+    item = row(overlaps.overlap(level), "Gradient in the top space")
+    for word in ("Hypothesis", "Measured", "Baseline: 0.662 %", "Verdict", said):
+        assert word in item.words
+    assert ("far above" in row(overlaps.overlap(level), "Mini-batch gradients").words) == (level == 0.001)
+
+
+def test_what_has_no_share_or_no_limit_is_said() -> None:
+    given = overlaps.overlap(kind="none")
+    assert row(given, "Limit of stability").value == "none claimed"
+    dead = changed(given, gradient_norm=np.append(np.ones(8), 1e-9))
+    assert row(dead, "Gradient at machine zero").value == "1 of 9 checkpoints"
+
+
+@pytest.mark.parametrize(("inside", "outside", "said"), [(0.01, 0.95, "outside the space"), (0.9, 0.1, "carries the training")])
+def test_the_experiment_is_drawn_and_judged(inside: float, outside: float, said: str) -> None:
+    given = overlaps.counterfactual(inside, outside)
+    for kind, log, dark in itertools.product(("loss", "distance"), (False, True), (False, True)):
+        assert len(counterfactual_figure(given, kind=kind, log=log, dark=dark).data) == 4
+    assert said in row(given, "Which part trains?").words
+    halted = changed(given, loss_free=np.where(given["steps"] < 400, given["loss_free"], np.nan))
+    assert "Growing: step 392 of 600" in counterfactual_figure(halted).layout.title.subtitle.text
+
+
+def test_a_table_has_one_row_a_step() -> None:
+    rows = list(csv.DictReader(io.StringIO(export.to_csv(overlaps.overlap()))))
+    assert [int(line["step"]) for line in rows] == overlaps.STEPS.tolist()
+    assert float(rows[-1]["gradient_share"]) == pytest.approx(0.8)
+    assert float(rows[-1]["eigenvalues_10"]) == pytest.approx(0.6)
+    rows = list(csv.DictReader(io.StringIO(export.to_csv(overlaps.counterfactual()))))
+    assert float(rows[-1]["loss_inside"]) == pytest.approx(0.169)
+
+
+def test_unknown_kinds_are_named() -> None:
+    with pytest.raises(InputError, match="'pie'"):
+        overlap_figure(overlaps.overlap(), kind="pie")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="'pie'"):
+        counterfactual_figure(overlaps.counterfactual(), kind="pie")  # type: ignore[arg-type]
