@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .analyses import AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
+from .analyses import AnalysisSpec, CalibrationSpec, HighDimensionsSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, suggestion
 
 
@@ -37,6 +37,13 @@ ANALYSES: dict[str, Analysis] = {
             "How curved is it, and is this a minimum or a saddle?",
             SpectrumSpec,
             "landscape_core.analyses.spectrum:run",
+        ),
+        Analysis(
+            "high_dimensions",
+            "High dimensions",
+            "Which three-dimensional intuitions fail here?",
+            HighDimensionsSpec,
+            "landscape_core.analyses.high_dimensions:run",
         ),
         Analysis(
             "calibration",
