@@ -14,13 +14,18 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array, InputError, Spec
 
+from .high_dimensions import high_dimensions_figure, path_rows
 from .quantity import QUANTITIES
 from .spectrum import spectrum_figure
 from .spectrum_data import spectrum_rows
 from .surface import surface_figure
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
-FIGURES: dict[str, Callable[..., go.Figure]] = {"surface": surface_figure, "spectrum": spectrum_figure}
+FIGURES: dict[str, Callable[..., go.Figure]] = {
+    "surface": surface_figure,
+    "spectrum": spectrum_figure,
+    "high_dimensions": high_dimensions_figure,
+}
 
 
 def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
@@ -32,12 +37,15 @@ def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
 
 
 def to_csv(result: Mapping[str, Any]) -> str:
-    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number.
+    """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number; of a path
+    one a checkpoint.
 
     Not finite is `nan` or `inf`.
     """
     if "eigenvalues_top" in result:
         header, rows = spectrum_rows(result)
+    elif "cosine_path" in result:
+        header, rows = path_rows(result)
     else:
         columns = _columns(result)
         header, rows = list(columns), zip(*(column.reshape(-1).tolist() for column in columns.values()), strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from landscape_core.specs import RANDOM_DIRECTIONS, AnalysisSpec, InputError, SurfaceSpec, analysis
 
+from .high_dimensions_claims import high_dimensions_reading
 from .quantity import has, number, scalar, text
 from .spectrum_reading import spectrum_reading
 from .statement import Data, Reading, Verdict
@@ -397,4 +398,8 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "given": ("The vectors that were given.", "", ""),
 }
-READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {"surface": surface_reading, "spectrum": spectrum_reading}
+READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {
+    "surface": surface_reading,
+    "spectrum": spectrum_reading,
+    "high_dimensions": high_dimensions_reading,
+}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array
 
-from .style import FONT, base_layout, cartesian_axis, message_figure, theme
+from .style import FONT, Theme, base_layout, cartesian_axis, message_figure, theme
 
 SPLITS = ("train", "test")
 COLORS = {False: {"train": "#1c7ed6", "test": "#d9480f"}, True: {"train": "#4dabf7", "test": "#ffa94d"}}
@@ -52,6 +52,18 @@ def loss_curves(
     layout |= {"xaxis": x, "yaxis": y, "hovermode": "x unified", "font": {"family": FONT, "size": 11, "color": colors.text}}
     layout["uirevision"] = "loss"
     return go.Figure(data=traces, layout=layout)
+
+
+def step_axis(colors: Theme, steps: Array) -> dict[str, Any]:
+    """An axis of log10(1 + step), so that step 0 and the dense early checkpoints have their place."""
+    last = float(np.max(steps))
+    marks = [mark for mark in TICKS if mark <= last]
+    return cartesian_axis(colors, "step of training") | {
+        "showgrid": False,
+        "range": [-0.06, 1.02 * float(_place(last)) + 0.04],
+        "tickvals": [0.0, *(float(_place(mark)) for mark in marks)],
+        "ticktext": ["0", *(f"{mark:,}" for mark in marks)],
+    }
 
 
 def _place(step: Any) -> Any:

@@ -12,7 +12,7 @@ from landscape_core.specs import Array
 
 from .line import CUTS, CUTS_DARK
 from .quantity import has, number, text
-from .runs import TICKS
+from .runs import step_axis
 from .statement import Data
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
@@ -133,12 +133,10 @@ def run_figure(
     if done < steps.size:
         said.insert(0, f"Growing: {done} of {steps.size} checkpoints.")
     layout = base_layout(colors, title, color=color, caption=said, compact=compact)
-    marks = [mark for mark in TICKS if mark <= steps.max()]
-    x = cartesian_axis(colors, "step of training") | {"showgrid": False, "range": [-0.06, float(at.max()) * 1.02 + 0.04]}
-    x |= {"tickvals": [0.0, *(float(np.log10(1 + mark)) for mark in marks)], "ticktext": ["0", *(f"{m:,}" for m in marks)]}
     y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
-    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": "run"}
+    layout |= {"xaxis": step_axis(colors, steps), "yaxis": y, "uirevision": "run"}
+    layout |= {"showlegend": True, "legend": legend, "hovermode": "closest"}
     return go.Figure(data=traces, layout=layout)
 
 
