@@ -33,6 +33,7 @@ KINDS = {
 VIEWS = (View("kind", "Picture", KINDS),)
 GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
 EXCESS = 1e-10
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
@@ -46,7 +47,10 @@ def _table() -> Sequence[Any]:
 
 def _laws() -> Sequence[Any]:
     """The laws need no run: they are drawn at once."""
-    powers = [{"value": power, "label": f"10^{power}"} for power in range(0, int(LARGEST) + 1, 3)]
+    powers = [
+        {"value": power, "label": "10" + str(power).translate(RAISED) if power else "1"}
+        for power in range(0, int(LARGEST) + 1, 3)
+    ]
     kinds = [{"value": law, "label": word} for law, word in LAWS.items()]
     return [
         html.Section(
@@ -79,7 +83,9 @@ def _laws() -> Sequence[Any]:
         html.Section(
             [
                 html.H2("Volumes"),
-                html.P("Two valleys of one shape, one wider by a hair: by how much is its volume larger?"),
+                dmc.Text(
+                    "Two valleys of one shape, one wider by a hair: by how much is its volume larger?", size="sm", c="dimmed"
+                ),
                 html.Div(
                     [
                         dmc.NumberInput(
@@ -142,27 +148,37 @@ register(PAGE.page)
     Input("high_dimensions-state", "data"),
 )
 def _claims(_drawn: Any, state: Mapping[str, Any] | None) -> Any:
-    """Hypothesis, measured, by chance and verdict: a table for each finished run."""
+    """Hypothesis, measured value, what chance gives, and verdict, of the finished runs."""
     found = [(entry["label"], color_of(i), stores.results().get(entry["key"])) for i, entry in entries_of(state)]
-    done = [(label, color, result) for label, color, result in found if isinstance(result, Result)]
-    return [_claim_table(label, color, claims(result)) for label, color, result in done]
+    done = [(label, color, claims(result)) for label, color, result in found if isinstance(result, Result)]
+    return [_claim_table(done)] if done else []
 
 
-def _claim_table(label: str, color: str, rows: Sequence[Claim]) -> html.Table:
-    words = ("Claim", "Measured", "By chance", "Here it …")
-    caption = html.Caption([html.Span(className="dot", style={"background": color}), f"Claims and what {label} says of them"])
-    body = [
-        html.Tr(
-            [
-                html.Th(row.hypothesis, scope="row"),
-                html.Td(row.measured),
-                html.Td(row.baseline),
-                html.Td(html.Strong(row.verdict)),
-            ]
-        )
-        for row in rows
-    ]
-    return html.Table([caption, html.Thead(html.Tr([html.Th(word, scope="col") for word in words])), html.Tbody(body)])
+def _claim_table(runs: Sequence[tuple[str, str, Sequence[Claim]]]) -> html.Table:
+    """A row for each claim; of one run all that is said, of several a column each."""
+    names = list(dict.fromkeys(claim.hypothesis for *_, rows in runs for claim in rows))
+    by_name = [{claim.hypothesis: claim for claim in rows} for *_, rows in runs]
+    if len(runs) == 1:
+        head = [html.Th(word, scope="col") for word in ("Measured", "By chance", "Verdict")]
+    else:
+        head = [html.Th([_dot(color), label], scope="col") for label, color, _ in runs]
+    body = []
+    for name in names:
+        cells = [_cell(found.get(name)) for found in by_name] if len(runs) > 1 else _cells(by_name[0][name])
+        body.append(html.Tr([html.Th(name, scope="row"), *cells]))
+    return html.Table([html.Thead(html.Tr([html.Th("Claim"), *head])), html.Tbody(body)])
+
+
+def _cells(claim: Claim) -> list[html.Td]:
+    return [html.Td(claim.measured), html.Td(claim.baseline), html.Td(html.Strong(claim.verdict))]
+
+
+def _cell(claim: Claim | None) -> html.Td:
+    return html.Td([html.Strong(claim.verdict), f": {claim.measured}"] if claim else "–")
+
+
+def _dot(color: str) -> html.Span:
+    return html.Span(className="dot", style={"background": color})
 
 
 @callback(

@@ -139,9 +139,11 @@ def _lengths(thetas: Tensor) -> dict[str, Any]:
 def _plane(path: Path) -> tuple[Tensor | None, dict[str, float]]:
     """The plane `(p, 2)` of the path's two principal axes about its mean, what it explains, and what of a random walk."""
     unknown = {"explained_variance": float("nan"), "explained_variance_null": float("nan")}
+    if len(path.steps) < 3 or not bool(path.thetas.isfinite().all()):
+        return None, unknown
     try:
         found = pca(path.thetas, 2, centered=True)
-    except (InputError, RuntimeError):  # two checkpoints, or weights that are not finite
+    except InputError:  # they lie on a line
         return None, unknown
     null = random_walk_share(np.array(path.steps), 2, centered=True)
     return found.axes.to(path.thetas.device), {"explained_variance": float(found.shares.sum()), "explained_variance_null": null}

@@ -151,11 +151,6 @@ def log_gain(layers: float, width: float) -> tuple[float, float]:
     return layers * (float(digamma(half)) - math.log(half)), layers * float(polygamma(1, half))
 
 
-def relu_factor(weight_variance: float, inputs: float) -> float:
-    """What one random ReLU layer makes of |gradient|^2 on its way back, on average: inputs * var / 2. He initialisation: 1."""
-    return inputs * weight_variance / 2
-
-
 def depth_profile(
     shapes: Sequence[tuple[int, int]], weights: Sequence[float], biases: Sequence[float], signal: float, slope: float = 0.5
 ) -> Array:

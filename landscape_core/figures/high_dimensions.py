@@ -33,6 +33,7 @@ ANGLES = (
 )
 LENGTHS = (("theta_norm", "norm of the weights"), ("displacement", "way gone"), ("remaining", "way left"))
 PLANES = (("plane_share_path", "in the plane of the path"), ("plane_share_random", "in a random plane"))
+DEGREES = {"tickvals": [0, 45, 90, 135, 180], "ticktext": ["0°", "45°", "90°", "135°", "180°"]}
 BAND = 0.99  # of chance, within the shaded band
 NORMAL = 2.576  # standard deviations that hold as much of a normal distribution: the norm of a random vector is nearly normal
 Picture = tuple[list[Any], dict[str, Any], list[str]]  # traces, axes, sentences
@@ -65,7 +66,7 @@ def high_dimensions_figure(
     done, count = int(np.isfinite(data["loss"]).sum()), np.size(data["steps"])
     growing = [f"Growing: {done} of {count} checkpoints."] if done < count else []
     layout = base_layout(colors, heading, color=color, caption=[*growing, *said], compact=compact)
-    legend = {"x": 0.5, "y": -0.16, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
+    legend = {"x": 0.5, "y": 0, "yref": "container", "xanchor": "center", "yanchor": "bottom", "orientation": "h"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": kind}
     return go.Figure(data=traces, layout=layout)
 
@@ -121,7 +122,7 @@ def _angles(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
         degrees = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
         hover = "%{y:.1f}° (cos %{customdata[1]:.3f}, %{customdata[2]:.1f} deviations of chance) at step %{customdata[0]:,}"
         traces.append(_curve(data, degrees, words, tint, hover, facts=(cosines, cosines * math.sqrt(p))))
-    y = cartesian_axis(colors, "angle") | {"range": [-4, 184], "tickvals": [0, 45, 90, 135, 180], "ticksuffix": "°"}
+    y = cartesian_axis(colors, "angle") | {"range": [-4, 184], **DEGREES}
     said = [
         f"Two random vectors in {p:,.0f} dimensions are at 90° ± {number(width, 2)}° (grey, {100 * BAND:.0f} % of pairs). "
         "Descent is −g; the way left leads to the last checkpoint, the way gone comes from the first."
@@ -187,7 +188,8 @@ def _planes(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
         f"The path's plane holds {number(100 * explained)} % of the path" if explained is not None else "The path has no plane"
     )
     walk = f", a random walk's {number(100 * null)} %" if null is not None else ""
-    said = [f"{held}{walk}; of the gradient it holds what the curve says. A random plane holds {number(2 / p, 2)} on average."]
+    chance = number(laws.plane_share(min(2.0, p), p), 2)
+    said = [f"{held}{walk}; of the gradient it holds what the curve says. A random plane holds {chance} on average."]
     return (
         traces,
         {

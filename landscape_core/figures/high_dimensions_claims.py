@@ -44,14 +44,13 @@ class Claim:
 def high_dimensions_reading(data: Data, spec: AnalysisSpec) -> list[Reading]:
     """The claims as the certificate of a finished run, and what it rests on."""
     assert isinstance(spec, HighDimensionsSpec)
-    p, count, size = (scalar(data, name) for name in ("parameters", "steps", "sample_size"))
-    count = float(np.size(data["steps"]))
+    p, size, count = scalar(data, "parameters"), scalar(data, "sample_size"), np.size(data["steps"])
     rest = [
         Reading(
             "Chance",
             f"cos = 0 ± {number(1 / math.sqrt(p or 1), 2)}",
-            f"{number(p or 0, 6)} parameters: what two random vectors would have. "
-            f"{count:.0f} checkpoints; loss and gradient over {number(size or 0, 6)} {spec.split} samples.",
+            f"{p or 0:,.0f} parameters: what two random vectors would have. "
+            f"{count} checkpoints; loss and gradient over {size or 0:,.0f} {spec.split} samples.",
             "cos² ~ Beta(1/2, (p − 1)/2), standard deviation exactly 1/√p",
         ),
         Reading(
@@ -182,7 +181,7 @@ def _plane(data: Data) -> Iterator[Claim]:
         yield Claim(
             "A random plane holds next to nothing of the gradient",
             f"{number(100 * float(values.mean()), 2)} % on average",
-            f"{number(200 / p, 2)} % on average, below {number(100 * high, 2)} % in 99 of 100 cases",
+            f"{number(100 * laws.plane_share(2, p), 2)} % on average, below {number(100 * high, 2)} % in 99 of 100 cases",
             HOLDS if values.mean() < LARGE * high else FAILS,
             f"Within chance at {inside} of {values.size} checkpoints; they share one plane, so they are not independent.",
             "‖Qᵀg‖²/‖g‖² ~ Beta(1, (p − 2)/2)",
@@ -238,7 +237,7 @@ def _curvature(data: Data) -> Iterator[Claim]:
         last = float(top[np.isfinite(top)][-1])
         yield Claim(
             "A few directions hold most of the curvature",
-            f"{number(k)} of {number(p, 6)} eigenvalues hold {number(100 * last, 3)} % of the trace",
+            f"{k:.0f} of {p:,.0f} eigenvalues hold {number(100 * last, 3)} % of the trace",
             f"{number(100 * k / p, 2)} % if all were equal",
             HOLDS if last > 0.5 else FAILS,
             "One less than there are classes stand out." if k > 1 else "",

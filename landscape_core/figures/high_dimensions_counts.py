@@ -98,7 +98,7 @@ def flat_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[lis
     said = [
         f"Flat: |λ| below {number(flat, 1)} of the largest; of a random symmetric matrix "
         f"{number(100 * laws.semicircle_share(flat), 2)} % would be. Negative: λ below −{number(zero, 1)} of it. Trace: what "
-        f"the {number(scalar(data, 'outliers') or 0)} largest of {number(scalar(data, 'parameters') or 0, 6)} hold."
+        f"the {scalar(data, 'outliers') or 0:.0f} largest of {scalar(data, 'parameters') or 0:,.0f} hold."
     ]
     return traces, {"xaxis": step_axis(colors, steps), "yaxis": y}, said
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from landscape_core.analyses import laws
 from landscape_core.specs import InputError
 
+from .high_dimensions import DEGREES
 from .line import CUTS, CUTS_DARK
 from .quantity import number
 from .spectrum_series import log_axis
@@ -100,13 +101,13 @@ def _angle(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
         _line(degrees, laws.angle_density(np.radians(degrees), dims), f"{number(dims, 4)} dimensions", tint, dash=dash)
         for dims, tint, dash in ((FAMILIAR, tints[1], "dash"), (d, tints[0], "solid"))
     ]
-    x = cartesian_axis(colors, "angle between two random vectors") | {"range": [0, 180], "tickvals": [0, 45, 90, 135, 180]}
+    x = cartesian_axis(colors, "angle between two random vectors") | {"range": [-3, 183], **DEGREES}
     y = cartesian_axis(colors, "density, of a right angle 1") | {"range": [0, 1.06]}
     said = (
         f"99 of 100 pairs are at 90° ± {number(width, 3)}°; |cos| is {number(laws.mean_cosine(d), 3)} on average, its standard "
         f"deviation {number(laws.cosine_deviation(d), 3)} = 1/√d. cos² ~ Beta(1/2, (d − 1)/2)."
     )
-    return traces, {"xaxis": x | {"ticksuffix": "°"}, "yaxis": y}, said
+    return traces, {"xaxis": x, "yaxis": y}, said
 
 
 def _shell(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
