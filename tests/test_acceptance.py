@@ -98,7 +98,7 @@ def test_the_gradient_points_outwards_and_along_the_way(home, run):
     """Perpendicular to the position at initialisation only; never to the way that is left; flat in most directions."""
     name, record = run
     p = record["parameters"]
-    result = command(home, "compute", "high_dimensions", name, "--set", "curvature=2", "--set", "lanczos_steps=60")
+    result = command(home, "compute", "high_dimensions", name, "--set", "curvature=1", "--set", "probes=2")
     series = {key: np.array(values, dtype=float) for key, values in result.items() if key.startswith("cosine_")}
     steps = np.array(result["steps"])
     assert abs(series["cosine_position"][0]) < 4 / p**0.5
@@ -119,8 +119,11 @@ def test_the_gradient_points_outwards_and_along_the_way(home, run):
         assert 0.09 < result["negative_share"][-1] < 0.2
 
 
+GD = ("widths=[20]", "batch_size=0", "steps=600")
+
+
 def test_full_batch_descent_goes_straight_on(home):
-    command(home, "train", "digits-mlp", "--run", "gd", "--set", "widths=[64,64]", "--set", "batch_size=0")
+    command(home, "train", "digits-mlp", "--run", "gd", *[word for field in GD for word in ("--set", field)])
     result = command(home, "compute", "high_dimensions", "gd", "--set", "curvature=0")
     steps = np.array(result["steps"])
     position, left = (np.array(result[name], dtype=float) for name in ("cosine_position", "cosine_remaining"))
@@ -129,15 +132,3 @@ def test_full_batch_descent_goes_straight_on(home):
     assert 0.35 < left[0] < 0.8
     assert left[:-1].max() > 0.9
     assert result["explained_variance"] >= 0.97
-
-
-@pytest.mark.parametrize(("init", "low", "high"), [("default", 1e-8, 1e-4), ("he", 0.2, 5.0)])
-def test_twenty_layers_lose_the_gradient_or_keep_it_as_their_law_says(home, init, low, high):
-    run = f"twenty-{init}"
-    shape = ["--set", "depth=20", "--set", "widths=[32]", "--set", f"init={init}", "--set", "steps=2"]
-    command(home, "train", "digits-mlp", "--run", run, *shape)
-    result = command(home, "compute", "high_dimensions", run, "--set", "curvature=0")
-    norms, law = np.array(result["layer_gradient_norms"][0]), np.array(result["layer_law"])
-    measured, expected = norms[0] / norms[-2], law[0] / law[-2]
-    assert low < measured < high
-    assert 0.1 < measured / expected < 10

@@ -63,7 +63,8 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     series = {name: np.full(len(steps), np.nan) for name in (*SLOPES, *CURVATURES)}
     series |= {"layer_gradient_norms": np.full((len(steps), len(layers)), np.nan)}
     series = resumed(context.partial, steps, series)
-    looked = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, spec.curvature).round().astype(int))]
+    # From the end, so that one is the last.
+    looked = [steps[i] for i in np.unique(np.linspace(len(steps) - 1, 0, spec.curvature).round().astype(int))]
     work = Work(_as_spectrum(spec), context, objective, exact)
     each = float(work.size if exact else spec.probes * min(spec.lanczos_steps, work.size))
     work.expected = {"slopes": SLOPE_COST * len(steps)} | {f"step_{step}": each for step in looked}
