@@ -23,9 +23,9 @@ from ._components.theme import GRAPH_CONFIG, aria, color_of
 
 KINDS = {
     "angles": "Angles",
-    "lengths": "Shells and lengths",
+    "lengths": "Shells, lengths",
     "distances": "Distances",
-    "planes": "Gradient in a plane",
+    "planes": "Planes",
     "layers": "Layers",
     "flat": "Flat directions",
     "index": "Index and loss",

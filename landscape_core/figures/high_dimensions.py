@@ -124,8 +124,8 @@ def _angles(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
         traces.append(_curve(data, degrees, words, tint, hover, facts=(cosines, cosines * math.sqrt(p))))
     y = cartesian_axis(colors, "angle") | {"range": [-4, 184], **DEGREES}
     said = [
-        f"Two random vectors in {p:,.0f} dimensions are at 90° ± {number(width, 2)}° (grey, {100 * BAND:.0f} % of pairs). "
-        "Descent is −g; the way left leads to the last checkpoint, the way gone comes from the first."
+        f"Grey: two random vectors in {p:,.0f} dimensions, at 90° ± {number(width, 2)}° in {100 * BAND:.0f} of 100 pairs.",
+        "Descent is −g; the way left leads to the last checkpoint, the way gone comes from the first.",
     ]
     return traces, {"xaxis": step_axis(colors, data["steps"]), "yaxis": y}, said
 
@@ -143,8 +143,8 @@ def _lengths(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
     traces.append(go.Scatter(x=at(steps), y=walk, mode="lines", line=dash, name="way of a random walk", hovertemplate=hover))
     y = cartesian_axis(colors, "length  (L2 norm)") | {"rangemode": "tozero"}
     said = [
-        f"Random vectors of {p:,.0f} independent entries differ in norm by {number(100 * laws.shell_width(p), 2)} % only: the "
-        "grey shell, about the first norm. A random walk's way grows with the root of the steps (dotted, to the same end)."
+        f"Grey: random vectors of {p:,.0f} entries differ in norm by {number(100 * laws.shell_width(p), 2)} % only.",
+        "Dotted: a random walk to the same end, its way as the root of the steps.",
     ]
     return traces, {"xaxis": step_axis(colors, steps), "yaxis": y}, said
 
@@ -167,8 +167,8 @@ def _distances(data: Data, colors: Theme, _tints: tuple[str, ...]) -> Picture:
     off = values[np.triu_indices(len(steps), 1)]
     p = scalar(data, "parameters") or 2.0
     said = [
-        f"Distances between checkpoints, from {number(off.min())} to {number(off.max())}. Independent random points would all "
-        f"be about equally far apart, within {number(100 * laws.shell_width(p), 2)} %."
+        f"Distances between checkpoints, from {number(off.min())} to {number(off.max())}.",
+        f"Independent random points would all be about equally far apart, within {number(100 * laws.shell_width(p), 2)} %.",
     ]
     return [map_], {"xaxis": x, "yaxis": y | {"autorange": "reversed"}}, said
 
@@ -189,7 +189,7 @@ def _planes(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
     )
     walk = f", a random walk's {number(100 * null)} %" if null is not None else ""
     chance = number(laws.plane_share(min(2.0, p), p), 2)
-    said = [f"{held}{walk}; of the gradient it holds what the curve says. A random plane holds {chance} on average."]
+    said = [f"{held}{walk}.", f"Of the gradient it holds what the curve says; a random plane {chance} on average (grey)."]
     return (
         traces,
         {

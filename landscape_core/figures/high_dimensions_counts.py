@@ -57,7 +57,7 @@ def layers_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[l
     ticks = {"tickvals": spots[::stride], "ticktext": [name.removesuffix(".weight")[-14:] for name in names[::stride]]}
     x = cartesian_axis(colors, "layer, from the input to the output") | ticks | {"showgrid": False}
     y = log_axis(colors, "gradient norm of its weights", np.concatenate(seen))
-    return traces, {"xaxis": x, "yaxis": y}, [f"How the gradient fades, or grows, on its way back to the input. {said}"]
+    return traces, {"xaxis": x, "yaxis": y}, ["How the gradient fades, or grows, on its way back to the input.", said]
 
 
 def flat_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[list[Any], dict[str, Any], list[str]]:
@@ -97,8 +97,9 @@ def flat_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[lis
     y = cartesian_axis(colors, "share  (%)") | {"range": [-2, 104]}
     said = [
         f"Flat: |λ| below {number(flat, 1)} of the largest; of a random symmetric matrix "
-        f"{number(100 * laws.semicircle_share(flat), 2)} % would be. Negative: λ below −{number(zero, 1)} of it. Trace: what "
-        f"the {scalar(data, 'outliers') or 0:.0f} largest of {scalar(data, 'parameters') or 0:,.0f} hold."
+        f"{number(100 * laws.semicircle_share(flat), 2)} % would be.",
+        f"Negative: λ below −{number(zero, 1)} of it. Trace: what the {scalar(data, 'outliers') or 0:.0f} largest of "
+        f"{scalar(data, 'parameters') or 0:,.0f} hold.",
     ]
     return traces, {"xaxis": step_axis(colors, steps), "yaxis": y}, said
 
@@ -121,17 +122,17 @@ def index_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[li
     style: dict[str, Any] = {"mode": "lines+markers+text", "line": {"color": tints[0], "width": 1}, "marker": {"size": 9}}
     if errors.any():
         style["error_y"] = {"array": errors, "thickness": 1.2}
-    texts = [f"step {step:,}" for step in steps[known]]
-    hover = "%{text}: loss %{x:.3g}, %{y:.3g} % negative<extra></extra>"
+    words = [f"step {step:,}" for step in steps[known]]
+    texts = [words[0], *[""] * (len(words) - 2), words[-1]] if len(words) > 1 else words  # the ends are named, all answer
+    hover = "%{customdata}: loss %{x:.3g}, %{y:.3g} % negative<extra></extra>"
     values = 100 * share[known]
-    dots = go.Scatter(
-        x=loss[known], y=values, text=texts, textposition="top center", hovertemplate=hover, showlegend=False, **style
-    )
+    style |= {"text": texts, "textposition": "top center", "customdata": words, "showlegend": False}
+    dots = go.Scatter(x=loss[known], y=values, hovertemplate=hover, **style)
     x = log_axis(colors, "loss", loss[known])
     y = cartesian_axis(colors, "negative eigenvalues  (%)") | {"range": [0, max(5.0, 1.25 * float(values.max()))]}
     correlation = laws.rank_correlation(loss, share)
-    said = "The share of directions that bend downwards, from checkpoint to checkpoint."
+    said = ["The share of directions that bend downwards, from checkpoint to checkpoint."]
     if np.isfinite(correlation):
         chance = number(1 / (int(known.sum()) - 1) ** 0.5, 2)
-        said += f" Rank correlation with the loss {number(correlation, 2)}; unrelated series would have ±{chance}."
-    return [dots], {"xaxis": x, "yaxis": y}, [said]
+        said.append(f"Rank correlation with the loss {number(correlation, 2)}; unrelated series would have ±{chance}.")
+    return [dots], {"xaxis": x, "yaxis": y}, said

@@ -24,7 +24,7 @@ FAMILIAR = 3.0  # dimensions
 LARGEST = 12.0  # power of ten of the dimensions that can be chosen
 LAYERS = 100
 EXACT = 700.0  # logarithm up to which a ratio is a number of this machine
-Picture = tuple[list[Any], dict[str, Any], str]
+Picture = tuple[list[Any], dict[str, Any], list[str]]  # traces, axes, sentences
 
 
 def law_figure(law: str, power: float, *, dark: bool = False) -> go.Figure:
@@ -34,7 +34,7 @@ def law_figure(law: str, power: float, *, dark: bool = False) -> go.Figure:
     d = _dimensions(10.0 ** min(power, 2 * LARGEST))
     colors = theme(dark)
     traces, axes, said = DRAWN[law](max(2.0, d) if law == "angle" else d, colors, CUTS_DARK if dark else CUTS)
-    layout = base_layout(colors, f"{LAWS[law]} in {number(d, 4)} dimensions", caption=[said])
+    layout = base_layout(colors, f"{LAWS[law]} in {number(d, 4)} dimensions", caption=said)
     legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": law}
     return go.Figure(data=traces, layout=layout)
@@ -103,10 +103,10 @@ def _angle(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
     ]
     x = cartesian_axis(colors, "angle between two random vectors") | {"range": [-3, 183], **DEGREES}
     y = cartesian_axis(colors, "density, of a right angle 1") | {"range": [0, 1.06]}
-    said = (
-        f"99 of 100 pairs are at 90° ± {number(width, 3)}°; |cos| is {number(laws.mean_cosine(d), 3)} on average, its standard "
-        f"deviation {number(laws.cosine_deviation(d), 3)} = 1/√d. cos² ~ Beta(1/2, (d − 1)/2)."
-    )
+    said = [
+        f"99 of 100 pairs are at 90° ± {number(width, 3)}°; cos² ~ Beta(1/2, (d − 1)/2).",
+        f"|cos| is {number(laws.mean_cosine(d), 3)} on average; cos deviates by {number(laws.cosine_deviation(d), 3)} = 1/√d.",
+    ]
     return traces, {"xaxis": x, "yaxis": y}, said
 
 
@@ -121,11 +121,11 @@ def _shell(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
         )
     x = cartesian_axis(colors, "thickness of the outermost layer  (% of the radius)") | {"range": [0, 100]}
     y = cartesian_axis(colors, "share of the ball's volume  (%)") | {"range": [0, 104]}
-    said = (
-        f"Half of a ball's volume lies in the outermost {number(100 * laws.outer_half(d), 3)} % of its radius. The norm of a "
-        f"standard normal vector is {number(laws.norm_mean(d), 5)} ± {number(laws.norm_deviation(d), 3)}: a shell that gets no "
-        f"thicker, {number(100 * laws.shell_width(d), 2)} % of its radius."
-    )
+    said = [
+        f"Half of a ball's volume lies in the outermost {number(100 * laws.outer_half(d), 3)} % of its radius.",
+        f"A standard normal vector is {number(laws.norm_mean(d), 5)} ± {number(laws.norm_deviation(d), 3)} long: a shell that "
+        f"gets no thicker, {number(100 * laws.shell_width(d), 2)} % of its radius.",
+    ]
     return traces, {"xaxis": x, "yaxis": y}, said
 
 
@@ -140,10 +140,10 @@ def _corner(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
     traces.append(go.Scatter(x=[d], y=[here], mode="markers", marker=spot, hoverinfo="skip", showlegend=False))
     x = log_axis(colors, "dimensions", dims)
     y = log_axis(colors, "distance from the middle of a cube of side 1", np.array([0.3, 1e6]))
-    said = (
-        f"In {number(d, 4)} dimensions a wall is 0.5 away and a corner {number(here, 5)}; there are {_power(d * math.log(2))} "
-        f"corners. The ball that touches the walls holds {_power(laws.log_inscribed_share(d))} of the cube."
-    )
+    said = [
+        f"A wall is 0.5 away, a corner {number(here, 5)}; there are {_power(d * math.log(2))} corners.",
+        f"The ball that touches the walls holds {_power(laws.log_inscribed_share(d))} of the cube.",
+    ]
     return traces, {"xaxis": x, "yaxis": y}, said
 
 
@@ -163,11 +163,11 @@ def _depth(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
     ]
     x = cartesian_axis(colors, "layers") | {"range": [0, LAYERS]}
     y = cartesian_axis(colors, "log₁₀ of the gradient's norm") | {"zeroline": True, "zerolinecolor": colors.muted}
-    said = (
-        f"A gradient goes back through random linear layers of this width, entries of variance 1/width. Its squared norm "
-        f"stays 1 on average, but its typical size falls by a factor {number(math.exp(mean / 2), 4)} a layer: depth over width "
-        "decides. E log‖Jv‖² = L (ψ(n/2) + log(2/n)), variance L ψ′(n/2)."
-    )
+    said = [
+        "A gradient goes back through random linear layers of this width, entries of variance 1/width.",
+        f"|Jv|² stays 1 on average, but typically |Jv| falls by a factor {number(math.exp(mean / 2), 4)} a layer.",
+        "Depth over width decides: E log‖Jv‖² = L (ψ(n/2) + log(2/n)), variance L ψ′(n/2).",
+    ]
     return traces, {"xaxis": x, "yaxis": y}, said
 
 
