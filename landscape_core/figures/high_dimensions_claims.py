@@ -17,6 +17,7 @@ from .quantity import has, number, scalar
 from .statement import Data, Reading, Verdict
 
 GEOMETRY = "an essay on backpropagation in high dimensions"
+MOST = 0.9  # of the checkpoints must be within chance for a claim of chance to hold
 LARGE = 3.0  # times what chance gives in 99 of 100 cases: from here on it is something else
 AGREE = 10.0  # a factor within which a law of random layers explains a measured ratio
 HOLDS, FAILS, START, OPEN, LAW = "holds", "fails", "at the start only", "not resolved", "as the law says"
@@ -97,7 +98,7 @@ def _angles(data: Data) -> Iterator[Claim]:
             continue
         first, later = float(values[0]), values[1:] if values.size > 1 else values
         inside = np.abs(values) <= bound
-        verdict = HOLDS if inside.mean() >= 0.9 else START if inside[0] and np.median(np.abs(later)) > LARGE * bound else FAILS
+        verdict = HOLDS if inside.mean() >= MOST else START if inside[0] else FAILS
         span = f"{_signed(float(later.min()))} to {_signed(float(later.max()))}"
         said = f"Within chance at {int(inside.sum())} of {values.size} checkpoints. {words}".strip()
         measured = f"cos {_signed(first)} at first, then {span}"
