@@ -26,6 +26,15 @@
         return { ...here(), visit: 0 };
     };
 
+    // As if a link had been followed.
+    api.go = function (address) {
+        if (address) {
+            history.pushState({}, "", address);
+            window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+        }
+        return ns.no_update;
+    };
+
     function parts() {
         return Array.from(new URLSearchParams(location.search).entries());
     }

@@ -14,7 +14,7 @@ from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import InputError, Reference
 
 from . import Page, register
-from ._components import run_forms, stores
+from ._components import presets, run_forms, stores
 from ._components.jobs import launch, launch_output, launcher, watcher
 from ._components.run_cards import PARTS, Card, draw, find, thumbnail
 from ._components.state import MAX_SELECTED, Query
@@ -47,6 +47,7 @@ def layout(query: Query) -> html.Div:
             html.Div(id="home-problem", role="alert"),
             html.Div(id="home-cards", className="cards"),
             html.Div(id="home-more", className="cards-more"),
+            presets.parts(),
         ],
         className="page",
         id="home-page",

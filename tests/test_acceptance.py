@@ -89,3 +89,46 @@ def test_skip_connections_make_the_surface_convex(home, skip, low, high):
         fields = ["--set", "resolution=15", "--set", "flow=0", "--set", f"seed={seed}"]
         share = command(home, "compute", "surface", f"{run}@last", *fields)["nonconvex_share"]
         assert low <= share <= high
+
+
+# -- geometry in high dimensions -----------------------------------------------------------------------------------------
+
+
+def test_the_gradient_points_outwards_and_along_the_way(home, run):
+    """Perpendicular to the position at initialisation only; never to the way that is left; flat in most directions."""
+    name, record = run
+    p = record["parameters"]
+    result = command(home, "compute", "high_dimensions", name, "--set", "curvature=1", "--set", "probes=2")
+    series = {key: np.array(values, dtype=float) for key, values in result.items() if key.startswith("cosine_")}
+    steps = np.array(result["steps"])
+    assert abs(series["cosine_position"][0]) < 4 / p**0.5
+    later = series["cosine_position"][steps >= 50]
+    assert later.max() < 0
+    assert later.min() < -0.3
+    left = series["cosine_remaining"][:-1]
+    assert 0.3 < left[0] < 0.6
+    assert left.min() > 0.05
+    assert left.max() > 0.6
+    assert result["displacement"][-1] > 0.8 * result["theta_norm"][0]
+    assert np.mean(result["plane_share_random"]) < 3 * 2 / p
+    assert result["flat_share"][-1] > 0.5
+    if p <= 3000:  # from the exact matrix
+        assert result["outliers"] == 9
+        assert result["flat_share"][-1] == pytest.approx(0.59, abs=0.08)
+        assert result["top_trace_share"][-1] == pytest.approx(0.69, abs=0.08)
+        assert 0.09 < result["negative_share"][-1] < 0.2
+
+
+GD = ("widths=[20]", "batch_size=0", "steps=600")
+
+
+def test_full_batch_descent_goes_straight_on(home):
+    command(home, "train", "digits-mlp", "--run", "gd", *[word for field in GD for word in ("--set", field)])
+    result = command(home, "compute", "high_dimensions", "gd", "--set", "curvature=0")
+    steps = np.array(result["steps"])
+    position, left = (np.array(result[name], dtype=float) for name in ("cosine_position", "cosine_remaining"))
+    assert (position[steps >= 100] < -0.4).all()
+    assert (position > -0.95).all()
+    assert 0.35 < left[0] < 0.8
+    assert left[:-1].max() > 0.9
+    assert result["explained_variance"] >= 0.97

@@ -19,7 +19,7 @@ from landscape_core.figures.overlays import interpolate, read_arrows, read_path
 from landscape_core.figures.quantity import number, read_slice, scale_for
 from landscape_core.figures.reading import reading, surface_reading
 from landscape_core.figures.surface import KINDS, surface_figure, value_range
-from landscape_core.specs import InputError, Result, SurfaceSpec
+from landscape_core.specs import ANALYSES, InputError, Result, SurfaceSpec
 
 from . import synthetic
 from .synthetic import changed
@@ -497,6 +497,10 @@ def test_command_is_quoted_for_a_shell():
     assert parts[:7] == ["python", "-m", "landscape_core", "compute", "surface", "c@1", "c@2"]
     texts = dict(part.split("=", 1) for part in parts[8::2])
     assert SurfaceSpec.parse_texts(texts) == spec
+
+
+def test_every_listed_analysis_has_a_figure():
+    assert set(export.FIGURES) == {name for name, item in ANALYSES.items() if item.listed}
 
 
 def test_figure_of_any_result():

@@ -7,7 +7,7 @@ import numpy as np
 from ..linalg import Lanczos
 from ..specs import SpectrumSpec
 from .context import Context
-from .spectrum_work import Arrays, Work, evenly, own_step
+from .spectrum_work import Arrays, Work, evenly, own_step, resumed
 
 
 def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
@@ -31,11 +31,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         "eigenvalue_bottom_steps": np.full(count, np.nan),
         "gradient_norm_steps": np.full(count, np.nan),
     }
-    known = {name: np.asarray(context.partial[name]) for name in series if name in context.partial}
-    if np.array_equal(context.partial.get("steps", []), steps) and all(
-        name in known and known[name].shape == values.shape for name, values in series.items()
-    ):
-        series = {name: np.array(values) for name, values in known.items()}
+    series = resumed(context.partial, steps, series)
     limits = [work.stability(step) for step in steps]
     work.put(
         steps=np.array(steps),

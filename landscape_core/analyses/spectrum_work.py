@@ -209,6 +209,13 @@ def own_step(context: Context) -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def resumed(partial: Mapping[str, Array], steps: list[int], series: dict[str, Array]) -> dict[str, Array]:
+    """The series over `steps` as an earlier attempt left them, or as given where that was of other steps or shapes."""
+    known = {name: np.array(partial[name]) for name in series if name in partial}
+    same = all(name in known and known[name].shape == values.shape for name, values in series.items())
+    return known if same and np.array_equal(partial.get("steps", []), steps) else series
+
+
 def evenly(items: Iterable[int], count: int, keep: int) -> list[int]:
     """At most `count` of the sorted items, spread over their order, with the first, the last and `keep` if it is among them."""
     every = list(items)

@@ -14,6 +14,8 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array, InputError, Spec
 
+from .counterfactual import counterfactual_figure
+from .high_dimensions import high_dimensions_figure, path_rows
 from .overlap import overlap_figure
 from .quantity import QUANTITIES
 from .spectrum import spectrum_figure
@@ -26,6 +28,8 @@ FIGURES: dict[str, Callable[..., go.Figure]] = {
     "surface": surface_figure,
     "spectrum": spectrum_figure,
     "overlap": overlap_figure,
+    "counterfactual": counterfactual_figure,
+    "high_dimensions": high_dimensions_figure,
 }
 
 
@@ -39,12 +43,14 @@ def figure(result: Mapping[str, Any], **options: Any) -> go.Figure:
 
 def to_csv(result: Mapping[str, Any]) -> str:
     """One row a point: `alpha,beta,loss,...` of a plane, `line,alpha,loss,...` of lines; of a spectrum one a number; of a
-    series over training one a step.
+    series over training one a step; of a path one a checkpoint.
 
     Not finite is `nan` or `inf`.
     """
     if "eigenvalues_top" in result:
         header, rows = spectrum_rows(result)
+    elif "cosine_path" in result:
+        header, rows = path_rows(result)
     elif "steps" in result:
         header, rows = step_rows(result)
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from landscape_core.specs import RANDOM_DIRECTIONS, AnalysisSpec, InputError, SurfaceSpec, analysis
 
 from .counterfactual import counterfactual_reading
+from .high_dimensions_claims import high_dimensions_reading
 from .overlap_reading import overlap_reading
 from .quantity import has, number, scalar, text
 from .spectrum_reading import spectrum_reading
@@ -404,4 +405,5 @@ READINGS: dict[str, Callable[[Data, Any], list[Reading]]] = {
     "spectrum": spectrum_reading,
     "overlap": overlap_reading,
     "counterfactual": counterfactual_reading,
+    "high_dimensions": high_dimensions_reading,
 }

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array
 
+from .steps import TICKS, place
 from .style import FONT, base_layout, cartesian_axis, message_figure, theme
 
 SPLITS = ("train", "test")
 COLORS = {False: {"train": "#1c7ed6", "test": "#d9480f"}, True: {"train": "#4dabf7", "test": "#ffa94d"}}
-TICKS = tuple(10**k for k in range(8))
 
 
 def loss_curves(
@@ -37,8 +37,8 @@ def loss_curves(
     end = max(float(steps[-1]), float(last_step or 0))
     small = {"size": 10, "color": colors.muted}
     x = cartesian_axis(colors, "" if compact else "step") | {
-        "range": [-0.02 * _place(end), 1.02 * _place(end) or 1],
-        "tickvals": [0.0, *(float(_place(t)) for t in TICKS if t <= end)],
+        "range": [-0.02 * place(end), 1.02 * place(end) or 1],
+        "tickvals": [0.0, *(float(place(t)) for t in TICKS if t <= end)],
         "ticktext": ["0", *(f"{t:,}" for t in TICKS if t <= end)],
         "tickangle": 0,
         "showgrid": False,
@@ -54,13 +54,9 @@ def loss_curves(
     return go.Figure(data=traces, layout=layout)
 
 
-def _place(step: Any) -> Any:
-    return np.log10(1.0 + np.asarray(step, dtype=float))
-
-
 def _curve(steps: Array, loss: Array, split: str, dark: bool, *, alone: bool) -> go.Scatter:
     return go.Scatter(
-        x=_place(steps).astype(np.float32),
+        x=place(steps).astype(np.float32),
         y=np.where(np.isfinite(loss), loss, np.nan),
         customdata=steps,
         mode="markers" if alone else "lines",

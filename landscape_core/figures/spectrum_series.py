@@ -12,8 +12,8 @@ from landscape_core.specs import Array
 
 from .line import CUTS, CUTS_DARK
 from .quantity import has, number, text
-from .runs import TICKS
 from .statement import Data
+from .steps import place, step_axis
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
@@ -81,7 +81,7 @@ def run_figure(
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=title, color=color)
     colors = theme(dark)
     tint = color or (CUTS_DARK if dark else CUTS)[0]
-    at = np.log10(1 + steps)
+    at = place(steps)
     traces: list[Any] = []
     seen = [values[np.isfinite(values) & (values > 0)]]
     for i in range(values.shape[1] - 1, -1, -1):
@@ -133,12 +133,10 @@ def run_figure(
     if done < steps.size:
         said.insert(0, f"Growing: {done} of {steps.size} checkpoints.")
     layout = base_layout(colors, title, color=color, caption=said, compact=compact)
-    marks = [mark for mark in TICKS if mark <= steps.max()]
-    x = cartesian_axis(colors, "step of training") | {"showgrid": False, "range": [-0.06, float(at.max()) * 1.02 + 0.04]}
-    x |= {"tickvals": [0.0, *(float(np.log10(1 + mark)) for mark in marks)], "ticktext": ["0", *(f"{m:,}" for m in marks)]}
     y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
-    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": "run"}
+    layout |= {"xaxis": step_axis(colors, steps), "yaxis": y, "uirevision": "run"}
+    layout |= {"showlegend": True, "legend": legend, "hovermode": "closest"}
     return go.Figure(data=traces, layout=layout)
 
 

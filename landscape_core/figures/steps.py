@@ -9,8 +9,9 @@ import numpy as np
 
 from landscape_core.specs import Array
 
-from .runs import TICKS
 from .style import Theme, cartesian_axis
+
+TICKS = tuple(10**k for k in range(8))
 
 
 def place(steps: Any) -> Array:

@@ -1,6 +1,14 @@
 """What can be asked and what comes back. Imports nothing of ours and never torch: the web process lives on this room."""
 
-from .analyses import DENSE_LIMIT, RANDOM_DIRECTIONS, AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
+from .analyses import (
+    DENSE_LIMIT,
+    RANDOM_DIRECTIONS,
+    AnalysisSpec,
+    CalibrationSpec,
+    HighDimensionsSpec,
+    SpectrumSpec,
+    SurfaceSpec,
+)
 from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
 from .overlap import CounterfactualSpec, OverlapSpec
@@ -24,6 +32,7 @@ __all__ = [
     "CalibrationSpec",
     "CheckpointRecord",
     "CounterfactualSpec",
+    "HighDimensionsSpec",
     "ImportSpec",
     "InputError",
     "OverlapSpec",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .analyses import AnalysisSpec, CalibrationSpec, SpectrumSpec, SurfaceSpec
+from .analyses import AnalysisSpec, CalibrationSpec, HighDimensionsSpec, SpectrumSpec, SurfaceSpec
 from .base import InputError, suggestion
 from .overlap import CounterfactualSpec, OverlapSpec
 
@@ -52,6 +52,13 @@ ANALYSES: dict[str, Analysis] = {
             "Does training need the top of the Hessian, where the gradient lies, or the rest?",
             CounterfactualSpec,
             "landscape_core.analyses.counterfactual:run",
+        ),
+        Analysis(
+            "high_dimensions",
+            "High dimensions",
+            "Which three-dimensional intuitions fail here?",
+            HighDimensionsSpec,
+            "landscape_core.analyses.high_dimensions:run",
         ),
         Analysis(
             "calibration",

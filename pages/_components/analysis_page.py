@@ -90,6 +90,7 @@ class AnalysisPage:
     icon: str = "page"
     order: int = 50
     extra: Callable[[], Sequence[Any]] = tuple  # components of the page's own, below the pictures
+    below: Callable[[], Sequence[Any]] = tuple  # and others that are there without a picture
 
     def __post_init__(self) -> None:
         from .analysis_callbacks import register_callbacks
@@ -271,6 +272,7 @@ class AnalysisPage:
                 id=self.id("result"),
                 hidden=not found.figures,
             ),
+            *self.below(),
         ]
 
     def _view_control(self, view: View, value: Any) -> Any:

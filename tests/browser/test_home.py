@@ -226,3 +226,16 @@ def test_a_damaged_run_is_named_and_can_be_deleted(trained_server: Server, open_
     card(page, "second").get_by_role("button", name="Delete second").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete second").click()
     expect(card(page, "second")).to_have_count(0)
+
+
+def test_an_experiment_trains_its_runs_and_opens_its_page(shared: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(shared.address)
+    experiment = page.get_by_role("article", name="Experiment: Vanishing gradients in twenty layers")
+    experiment.get_by_role("button", name="Train and open").click()
+    expect(experiment).to_contain_text("Training")
+    expect(page).to_have_url(re.compile("/high-dimensions"))
+    expect(page.locator("#chips")).to_contain_text("lesson-deep-he @ 200")
+    expect(page.locator("#high_dimensions-reading")).to_contain_text("Vanishing gradients")
+    page.go_back()
+    expect(experiment.get_by_role("link", name="Open")).to_be_visible()
+    assert {"lesson-deep", "lesson-deep-he"} <= set(RunStore(shared.home).names())

@@ -1,0 +1,207 @@
+"""High dimensions: which three-dimensional intuitions fail here? A run's geometry beside the laws of chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Input, Output, callback, dcc, html
+
+from landscape_core.figures.high_dimensions import high_dimensions_figure
+from landscape_core.figures.high_dimensions_claims import Claim, claims, high_dimensions_reading
+from landscape_core.figures.law_figures import LARGEST, LAWS, law_figure, volume_words
+from landscape_core.figures.style import message_figure
+from landscape_core.specs import InputError, Result
+
+from . import register
+from ._components import stores
+from ._components.analysis_page import AnalysisPage, ControlGroup, View
+from ._components.pictures import each_drawn, entries_of
+from ._components.theme import GRAPH_CONFIG, aria, color_of
+
+KINDS = {
+    "angles": "Angles",
+    "lengths": "Shells, lengths",
+    "distances": "Distances",
+    "planes": "Planes",
+    "layers": "Layers",
+    "flat": "Flat directions",
+    "index": "Index and loss",
+}
+VIEWS = (View("kind", "Picture", KINDS),)
+GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
+EXCESS = 1e-10
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
+    """One picture a checkpoint's run."""
+    return each_drawn(datas, sources, colors, dark, partial(high_dimensions_figure, kind=view["kind"]))
+
+
+def _table() -> Sequence[Any]:
+    return [html.Div(id="high_dimensions-claims", className="numbers claims")]
+
+
+def _laws() -> Sequence[Any]:
+    """The laws need no run: they are drawn at once."""
+    powers = [
+        {"value": power, "label": "10" + str(power).translate(RAISED) if power else "1"}
+        for power in range(0, int(LARGEST) + 1, 3)
+    ]
+    kinds = [{"value": law, "label": word} for law, word in LAWS.items()]
+    return [
+        html.Section(
+            [
+                html.H2("The laws of many dimensions"),
+                html.Div(
+                    [
+                        dmc.SegmentedControl(id="high_dimensions-law", data=kinds, value="angle", size="xs", **aria("Law")),
+                        html.Div(
+                            dmc.Slider(
+                                id="high_dimensions-power",
+                                min=0.3,
+                                max=LARGEST,
+                                step=0.1,
+                                value=3.0,
+                                marks=powers,
+                                label=None,
+                                updatemode="drag",
+                                thumbLabel="Dimensions, as a power of ten",
+                            ),
+                            className="law-slider",
+                        ),
+                    ],
+                    className="views",
+                ),
+                dcc.Graph(id="high_dimensions-law-picture", config=GRAPH_CONFIG, responsive=True, className="law-picture"),
+            ],
+            className="laws",
+        ),
+        html.Section(
+            [
+                html.H2("Volumes"),
+                dmc.Text(
+                    "Two valleys of one shape, one wider by a hair: by how much is its volume larger?", size="sm", c="dimmed"
+                ),
+                html.Div(
+                    [
+                        dmc.NumberInput(
+                            id="high_dimensions-volume-dimensions",
+                            label="Dimensions",
+                            value=GPT3,
+                            min=1,
+                            thousandSeparator=",",
+                            debounce=200,
+                        ),
+                        dmc.TextInput(
+                            id="high_dimensions-volume-excess",
+                            label="Radius larger by the share",
+                            value=f"{EXCESS:g}",
+                            size="xs",
+                            debounce=200,
+                        ),
+                    ],
+                    className="law-inputs",
+                ),
+                html.Div(id="high_dimensions-volume", className="numbers", role="status"),
+            ],
+            className="laws",
+        ),
+    ]
+
+
+PAGE = AnalysisPage(
+    "high_dimensions",
+    icon="high_dimensions",
+    order=40,
+    controls=[
+        ControlGroup(
+            "Path",
+            ["checkpoints", "curvature"],
+            labels={"checkpoints": "Checkpoints", "curvature": "Eigenvalues counted at"},
+        ),
+        ControlGroup(
+            "Eigenvalues",
+            ["method", "k", "flat_tolerance", "zero_tolerance", "probes", "lanczos_steps"],
+            advanced=True,
+            words={"method": {"auto": "Exact where it can be", "dense": "Exact matrix", "lanczos": "Estimate"}},
+            labels={"k": "Largest", "probes": "Random vectors", "lanczos_steps": "Products for each"},
+        ),
+        ControlGroup("Sample", ["split", "samples", "seed", "batchnorm", "dtype", "device"], advanced=True),
+    ],
+    views=VIEWS,
+    draw=draw,
+    reading=high_dimensions_reading,
+    downloads=("npz", "csv"),
+    extra=_table,
+    below=_laws,
+)
+register(PAGE.page)
+
+
+@callback(
+    Output("high_dimensions-claims", "children"),
+    Input("high_dimensions-drawn", "data"),
+    Input("high_dimensions-state", "data"),
+)
+def _claims(_drawn: Any, state: Mapping[str, Any] | None) -> Any:
+    """Hypothesis, measured value, what chance gives, and verdict, of the finished runs."""
+    found = [(entry["label"], color_of(i), stores.results().get(entry["key"])) for i, entry in entries_of(state)]
+    done = [(label, color, claims(result)) for label, color, result in found if isinstance(result, Result)]
+    return [_claim_table(done)] if done else []
+
+
+def _claim_table(runs: Sequence[tuple[str, str, Sequence[Claim]]]) -> html.Table:
+    """A row for each claim; of one run all that is said, of several a column each."""
+    names = list(dict.fromkeys(claim.hypothesis for *_, rows in runs for claim in rows))
+    by_name = [{claim.hypothesis: claim for claim in rows} for *_, rows in runs]
+    if len(runs) == 1:
+        head = [html.Th(word, scope="col") for word in ("Measured", "By chance", "Verdict")]
+    else:
+        head = [html.Th([_dot(color), label], scope="col") for label, color, _ in runs]
+    body = []
+    for name in names:
+        cells = [_cell(found.get(name)) for found in by_name] if len(runs) > 1 else _cells(by_name[0][name])
+        body.append(html.Tr([html.Th(name, scope="row"), *cells]))
+    return html.Table([html.Thead(html.Tr([html.Th("Claim"), *head])), html.Tbody(body)])
+
+
+def _cells(claim: Claim) -> list[html.Td]:
+    return [html.Td(claim.measured), html.Td(claim.baseline), html.Td(html.Strong(claim.verdict))]
+
+
+def _cell(claim: Claim | None) -> html.Td:
+    return html.Td([html.Strong(claim.verdict), f": {claim.measured}"] if claim else "–")
+
+
+def _dot(color: str) -> html.Span:
+    return html.Span(className="dot", style={"background": color})
+
+
+@callback(
+    Output("high_dimensions-law-picture", "figure"),
+    Input("high_dimensions-law", "value"),
+    Input("high_dimensions-power", "value"),
+    Input("dark", "data"),
+)
+def _law(law: str, power: float, dark: bool | None) -> Any:
+    try:
+        return law_figure(law, power, dark=bool(dark))
+    except InputError as error:
+        return message_figure(str(error), dark=bool(dark))
+
+
+@callback(
+    Output("high_dimensions-volume", "children"),
+    Input("high_dimensions-volume-dimensions", "value"),
+    Input("high_dimensions-volume-excess", "value"),
+)
+def _volume(dimensions: Any, excess: str) -> Any:
+    try:
+        rows = volume_words(dimensions, excess)
+    except InputError as error:
+        return [html.Div(str(error), className="validation")]
+    return [html.Table(html.Tbody([html.Tr([html.Th(what, scope="row"), html.Td(much)]) for what, much in rows]))]
