@@ -161,6 +161,7 @@ def traced(library: Library, exact: float | None) -> dict[str, object]:
     found = []
     if isinstance(library, Ours):
         found.append(_seeds("top ten, then probes", library.trace, library, exact))
+        found.append(_seeds("the same, Gauss-Newton", library.convex_trace, library, exact))
     elif isinstance(library, PyHessian):
         started = time.process_time()
         samples = library.samples(SAMPLED)

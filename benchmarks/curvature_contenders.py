@@ -9,12 +9,14 @@ import importlib
 import importlib.util
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from models import CASES, trained
 from torch import Tensor, nn
 
+from landscape_core.analyses.symmetries import equal_diagonals
 from landscape_core.linalg import Lanczos, Quadrature, Trace
 from landscape_core.objective import Objective, host
 from landscape_core.objective.curvature import HessianOperator
@@ -107,8 +109,15 @@ class Ours(Library):
         return quadrature.nodes, quadrature.weights
 
     def trace(self, seed: int) -> tuple[float, float]:
-        """(estimate, standard error): eigenpairs first, the rest by probes, until the error is small enough."""
-        operator = self._objective().hessian()
+        """(estimate, standard error): top ten of the Hessian first, the rest by probes, until the error is small enough."""
+        return self._traced(self._objective().hessian(), seed)
+
+    def convex_trace(self, seed: int) -> tuple[float, float]:
+        """The same of the Gauss-Newton matrix, whose diagonal is the Hessian's in networks of ReLU."""
+        assert equal_diagonals(self.objective)
+        return self._traced(self._objective().gauss_newton(), seed)
+
+    def _traced(self, operator: Any, seed: int) -> tuple[float, float]:
         solver = Lanczos(operator, PAIRS, tolerance=TOLERANCE, seed=seed)
         for _ in solver:
             pass

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landscape_core.analyses.symmetries import equal_diagonals
 from landscape_core.objective import Objective
 from landscape_core.objective.curvature import HessianOperator
 from landscape_core.specs import InputError
@@ -549,3 +550,27 @@ def test_a_chain_with_tied_and_frozen_layers_and_what_is_no_chain():
     other = objective(by_name["cnn-batchnorm"])
     with pytest.raises(InputError, match="no chain"):
         other.hessian(method="chain") @ other.theta
+
+
+@pytest.mark.parametrize("name", by_name)
+def test_equal_diagonals_are_recognised(name):
+    found = dense(name)
+    hessian, other = found.hessian.diagonal(), found.gauss_newton.diagonal()
+    same = torch.allclose(hessian, other, rtol=1e-9, atol=1e-12 * float(other.abs().max()))
+    known = equal_diagonals(objective(by_name[name]))
+    assert known <= same
+    if type(scores := found.referee.outputs(found.theta, found.referee.batches[0][0])) is Tensor and scores.dim() == 2:
+        assert known == same
+
+
+def test_a_parameter_that_acts_twice_has_a_diagonal_of_its_own():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(torch.relu(self.first(x)))))
+
+    assert not equal_diagonals(small(Tied))
+    assert equal_diagonals(small(relu_mlp))

@@ -211,7 +211,8 @@ def test_lanczos_finds_what_the_matrix_has(both):
 
 def test_estimates_lie_within_their_errors(both):
     exact, estimate = both
-    assert estimate["trace_standard_error"] <= 0.05 * estimate["trace"]
+    assert estimate["trace_operator"] == "ggn"  # whose diagonal is the same in this network
+    assert estimate["trace_standard_error"] <= 0.02 * estimate["trace"]
     assert abs(estimate["trace"] - exact["trace"]) <= 4 * estimate["trace_standard_error"]
     off = np.abs(estimate["trace_layers"] - exact["trace_layers"])
     assert (off <= 5 * estimate["trace_layers_standard_error"] + 1e-9).all()

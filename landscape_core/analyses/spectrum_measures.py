@@ -13,6 +13,7 @@ from ..linalg import Lanczos, Quadrature, Trace, density
 from ..specs import InputError, Progress
 from .critical import gradient_measure, newton_decrement
 from .spectrum_work import MEASURE_STEPS, STATE_BYTES, Arrays, Scaled, Work
+from .symmetries import equal_diagonals
 
 COLUMNS = 32  # of the matrix between two reports
 GRID = 1001  # points of the density
@@ -71,6 +72,7 @@ def exact_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
         "nodes": values.cpu().numpy()[None],
         "weights": np.full((1, work.size), 1 / work.size),
         "trace": float(matrix.trace()),
+        "trace_operator": kind,
         "trace_standard_error": 0.0,
         **_layer_traces(work, traces, np.zeros(len(traces))),
     }
@@ -144,9 +146,12 @@ def estimated_spectrum(work: Work, prefix: str, kind: str) -> Arrays:
                 densities(work)
 
     yield from work.drive(f"{prefix}quadrature", f"{label}density", quadrature, nodes)
+    # Without the Hessian's many small eigenvalues of both signs far fewer probes will do.
+    convex = kind == "hessian" and equal_diagonals(work.objective)
+    put(trace_operator="ggn" if convex else kind)
     trace = Trace(
-        operator,
-        known=(pairs.top, pairs.top_vectors),
+        work.operator("ggn") if convex else operator,
+        known=pairs.top_vectors if convex else (pairs.top, pairs.top_vectors),
         relative=spec.trace_tolerance,
         max_products=MAX_PROBES,
         seed=spec.seed + 2,

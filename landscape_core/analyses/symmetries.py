@@ -1,5 +1,5 @@
-"""What a network's build alone says of its curvature: directions that are flat at every theta, and a rescaling that changes
-nothing but the curvature.
+"""What a network's build alone says of its curvature: directions that are flat at every theta, where the Hessian has the
+diagonal of the Gauss-Newton matrix, and a rescaling that changes nothing but the curvature.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..objective import Objective
 from ..specs import InputError
@@ -148,6 +149,43 @@ def _largest_rank(objective: Objective, kind: str, shift: bool) -> int | None:
     if outputs.dim() != 2:
         return None
     return len(outputs) * (outputs.shape[1] - (1 if shift else 0))
+
+
+def equal_diagonals(objective: Objective) -> bool:
+    """Whether the Hessian's diagonal, and so its trace and its layers', is that of the Gauss-Newton matrix at every theta.
+
+    H - G = sum_k dL/dz_k D2 z_k of the outputs z. So it is where z is piecewise linear in each parameter tensor by itself:
+    ReLU networks without normalisation by the batch and without parameters that act in several places. Looked for as
+    v' D2(u'z) v = 0 with random u, and v in one tensor after the other, at weights beside the given ones: a silent layer would
+    hide the others. The loss need not be known.
+    """
+    network = objective.replica()
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like)
+
+    network.set(objective.theta + 0.02 * normal(objective.theta))
+    batch = next(next(iter(objective.batches())).chunks(2))
+    try:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            outputs = network(batch.inputs)
+            if not torch.is_tensor(outputs) or not outputs.requires_grad:
+                return False
+            slopes = torch.autograd.grad(
+                (normal(outputs) * outputs).sum(), network.parameters, create_graph=True, materialize_grads=True
+            )
+            for parameter, slope in zip(network.parameters, slopes, strict=True):
+                along = normal(parameter)
+                change = (slope * along).sum()
+                if not change.requires_grad:
+                    continue
+                (bend,) = torch.autograd.grad(change, parameter, retain_graph=True, materialize_grads=True)
+                if not float((bend * along).detach().sum().abs()) <= SAME * float((slope * along).detach().norm()):
+                    return False
+    except RuntimeError:  # a model that takes whole batches only, or that cannot be differentiated twice
+        return False
+    return True
 
 
 def rescaled(objective: Objective, factor: float) -> tuple[Tensor, float]:

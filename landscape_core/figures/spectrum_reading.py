@@ -184,7 +184,9 @@ def _trace(data: Data, _spec: SpectrumSpec) -> Iterator[Reading]:
     if has(data, "trace_layers", "layer_names"):
         values = np.asarray(data["trace_layers"], float)
         first = int(values.argmax())
-        words += f"Most of it belongs to {np.asarray(data['layer_names'])[first]}."
+        words += f"Most of it belongs to {np.asarray(data['layer_names'])[first]}. "
+    if text(data, "trace_operator") == "ggn" and text(data, "operator_kind") == "hessian":
+        words += "From Gauss-Newton products, which have the same diagonal in this network and less noise."
     formula = "sum of all eigenvalues" + (
         "" if not error else ": vᵀHv over random signs v, with the largest part taken exactly"
     )

@@ -15,7 +15,7 @@ from .affine import Affine, affine_layers
 from .attention import fuse_attention
 from .chain import is_chain, samples_last
 from .graph import Traced, Unplannable, shape
-from .layers import add_biases, fold_batchnorm, pool_by_slices, write_over
+from .layers import add_biases, fold_batchnorm, fuse_convolutions, pool_by_slices, write_over
 from .stages import Stages, ancestors, nodes_in, outputs, part
 
 WIDE_CHANNELS = 16  # convolutions from so many on are faster with channels last in memory
@@ -77,6 +77,8 @@ def _cut(traced: Traced, rows: int, *, every: bool) -> Program:
         samples_last(combine)
     elif traced.on_cpu:
         add_biases(combine)
+        if channels_last and traced.itemsize == 4 and torch.backends.mkldnn.is_available():
+            fuse_convolutions(combine)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     return Program(
         traced,
