@@ -244,7 +244,14 @@ def test_training_on_freely_is_the_run_itself(home: Path) -> None:
     losses = dict(zip(recorded["steps"].tolist(), recorded["loss"], strict=True))
     assert result["loss_free"][[0, 1, 3]] == pytest.approx([losses[10], losses[20], losses[40]], rel=1e-5)
     assert result["distance_free"][0] == 0
-    assert not of_run(home, "run@10", steps=2, lr=0.01)["own_settings"]
+    for other in ({"lr": 0.01}, {"samples": 100}, {"split": "test"}):
+        assert not of_run(home, "run@10", steps=2, **other)["own_settings"]
+
+
+def test_a_rate_held_constant_is_not_that_of_a_schedule() -> None:
+    given = context(training=TRAINED | {"schedule": "cosine"})
+    assert branches(given, steps=1)["own_settings"]
+    assert not branches(given, steps=1, lr=TRAINED["lr"])["own_settings"]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
