@@ -14,7 +14,7 @@ from ..linalg.operators import generator
 from ..objective import Objective
 from ..specs import Array, InputError, OverlapSpec, Progress
 from .context import Context, Path
-from .spectrum_work import REPORT_SECONDS, STATE_BYTES, Arrays, evenly, rate_of
+from .spectrum_work import REPORT_SECONDS, STATE_BYTES, Arrays, evenly, rate_of, stored_statistics
 from .stability import stability
 from .top_space import TopSpace, common, parts, rounding_floor, size_of_space, top_space
 
@@ -52,7 +52,7 @@ class _Overlap:
         self.chosen = _minibatches(spec, self.objective)
         self.series = _empty(len(self.steps), self.k)
         self.bases: dict[int, Tensor] = {}
-        self.notes: list[str] = _first_notes(spec, self.objective)
+        self.notes: list[str] = stored_statistics(spec, self.objective)
         self._shown = 0.0
         self._resume()
         self.fixed = self._fixed()
@@ -238,8 +238,3 @@ def _minibatches(spec: OverlapSpec, objective: Objective) -> list[Tensor | None]
     if spec.minibatch_size >= n:
         return [None] if spec.minibatches else []
     return [torch.randperm(n, generator=generator(spec.seed, i))[: spec.minibatch_size] for i in range(spec.minibatches)]
-
-
-def _first_notes(spec: OverlapSpec, objective: Objective) -> list[str]:
-    stored = spec.batchnorm == "stored" and any(True for _ in objective.network.model.buffers())
-    return ["the statistics of BatchNorm are those of the last checkpoint at every step"] if stored else []
