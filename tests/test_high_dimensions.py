@@ -124,7 +124,7 @@ def test_eigenvalues_are_counted_as_in_the_dense_matrix(plain):
         assert result["negative_share"][i] == pytest.approx((values < -1e-6 * norm).mean())
         assert result["top_trace_share"][i] == pytest.approx(values[-2:].sum() / values.sum())
     assert not result["flat_share_error"].any()
-    assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"]
+    assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"] == result["products"]
     assert result.provenance["counts"]["gradients"] == len(STEPS)
 
 

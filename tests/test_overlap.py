@@ -19,6 +19,8 @@ from landscape_core.analyses.context import Context
 from landscape_core.analyses.context import Path as Trajectory
 from landscape_core.analyses.execute import start
 from landscape_core.analyses.top_space import common, parts
+from landscape_core.figures.overlap import KINDS, overlap_figure
+from landscape_core.figures.reading import reading
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.objective import Objective
@@ -187,6 +189,28 @@ def test_searches_start_warm_where_the_space_has_moved_little() -> None:
     np.testing.assert_allclose(near["eigenvalues"], cold["eigenvalues"], rtol=1e-9)
 
 
+def test_a_checkpoint_that_overflows_is_left_out_and_not_tried_again() -> None:
+    given = context(5)
+    path = given.path(None)
+    thetas = path.thetas.clone()
+    thetas[2] *= math.nan
+    broken = dataclasses.replace(given, own_path=lambda: Trajectory(path.steps, thetas))
+    result = overlap(broken, method="lanczos")
+    for name in ("loss", "gradient_share", "eigenvalue_next", "persistence_reference"):
+        assert np.isnan(result[name]).tolist() == [False, False, True, False, False]
+    assert result["notes"].tolist() == ["step 20 is left out: the loss overflows or is undefined there"]
+    for kind in KINDS:
+        words = overlap_figure(result, kind=kind).layout.title.subtitle.text
+        assert ("overflow" in words, "Growing" in words) == (kind != "eigenvalues", False)
+    assert any(row.name == "Note" for row in reading(result))
+    rest = overlap(broken, method="lanczos", partial=overlap(broken, method="lanczos", stop_after=5))
+    assert rest.provenance["counts"]["gradients"] == 1
+    assert rest["notes"].tolist() == result["notes"].tolist()
+    never = dataclasses.replace(given, own_path=lambda: Trajectory(path.steps, thetas * math.nan))
+    with pytest.raises(InputError, match="at every checkpoint"):
+        overlap(never)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -197,6 +221,13 @@ def test_searches_start_warm_where_the_space_has_moved_little() -> None:
 def test_what_cannot_be_asked_is_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         overlap(**values)
+
+
+def test_the_exact_matrix_is_for_small_networks() -> None:
+    big = Objective(network(hidden=400), F.cross_entropy, [(torch.randn(9, 5), torch.zeros(9, dtype=torch.long))])
+    path = Trajectory((0, 1), torch.stack([big.theta, 2 * big.theta]))
+    with pytest.raises(InputError, match="method=dense is for at most 3,000 parameters"):
+        overlap(Context(big, own_path=lambda: path), method="dense")
 
 
 def test_a_bare_objective_has_no_run() -> None:

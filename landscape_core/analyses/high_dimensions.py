@@ -93,6 +93,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
                 series[name][i] = value
             yield _told(work, words)
     work.close()
+    work.put(products=sum(count for stage, count in work.done.items() if stage != "slopes"))
     return work.arrays
 
 
