@@ -107,6 +107,7 @@ def test_mini_batches_are_the_same_at_every_checkpoint_and_all_samples_make_the_
     assert none["minibatch_size"] == 0
     small = overlap(minibatch_size=4, minibatches=6)
     assert (small["gradient_share_minibatch_spread"] > 0).all()
+    assert small.provenance["counts"]["batch_gradients"] == 6 * len(small["steps"])
 
 
 def test_random_vectors_lie_in_a_space_by_k_over_p() -> None:
