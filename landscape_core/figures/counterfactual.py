@@ -110,7 +110,7 @@ def _claim(data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
     words = (
         f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall "
         f"of the loss in free training ({number(float(free[0]))} to {number(float(free[-1]))}), {_percent(inside)} inside and "
-        f"{_percent(outside)} outside. Baseline: {_percent(random)} in {k} random directions. "
+        f"{_percent(outside)} outside. Baseline: {_percent(random)} in as many random ones. "
         f"Verdict: {said}."
     )
     formula = "θ ← θ + UUᵀd inside, θ + d − UUᵀd outside; d: the optimiser's step; share of the fall of the free loss"
