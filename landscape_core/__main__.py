@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from .jobs.store import JobView
 
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
-COUNTED = {"forwards": "forward passes", "gradients": "gradients", "products": "Hessian-vector products"}
+COUNTED = {
+    "forwards": "forward passes",
+    "gradients": "gradients",
+    "batch_gradients": "mini-batch gradients",
+    "products": "Hessian-vector products",
+}
 CANCELLED = 130  # what a shell reports for a program ended by Ctrl-C
 
 

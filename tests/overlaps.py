@@ -61,6 +61,7 @@ def overlap(level: float = 0.8, kind: str = "reference", **fields: Any) -> Resul
 def growing(finished: int = 3) -> dict[str, Any]:
     """What a running job has published after so many checkpoints."""
     found = {name: np.array(value) for name, value in overlap().arrays.items()}
+    del found["products"]
     for name, values in found.items():
         if values.dtype.kind == "f" and values.ndim and len(values) == STEPS.size and not name.endswith("_steps"):
             values[finished:] = np.nan

@@ -26,6 +26,7 @@ from landscape_core.tasks.architectures import build_model
 from landscape_core.tasks.data import load_data
 
 from .analysing import analysed
+from .synthetic import changed
 
 STEPS = (0, 1, 2, 5, 10, 30)
 
@@ -123,7 +124,7 @@ def test_eigenvalues_are_counted_as_in_the_dense_matrix(plain):
         assert result["negative_share"][i] == pytest.approx((values < -1e-6 * norm).mean())
         assert result["top_trace_share"][i] == pytest.approx(values[-2:].sum() / values.sum())
     assert not result["flat_share_error"].any()
-    assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"]
+    assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"] == result["products"]
     assert result.provenance["counts"]["gradients"] == len(STEPS)
 
 
@@ -177,7 +178,9 @@ def test_weights_that_overflow_are_left_out_and_not_asked_for_curvature():
     assert np.isnan(result["flat_share"][2])
     assert np.isfinite(result["flat_share"][3])
     for kind in KINDS:
-        high_dimensions_figure(result, kind=kind)
+        words = high_dimensions_figure(result, kind=kind).layout.title.subtitle.text
+        assert "1 of 6 checkpoints overflow" in words
+        assert "nan" not in words
     assert reading(result)
 
 
@@ -235,6 +238,44 @@ def test_a_random_walk_is_told_from_descent():
     assert verdicts["Training wanders like a random walk"] == "holds"
     assert verdicts["The weights stay in a thin shell"] == "holds"
     assert result["explained_variance"] == pytest.approx(result["explained_variance_null"], abs=0.1)
+
+
+def verdicts(result, **values):
+    return {claim.hypothesis: claim.verdict for claim in claims(changed(result, **values))}
+
+
+def test_in_few_dimensions_chance_is_no_proof():
+    """A gradient far from a right angle, a third of it in any plane: of four parameters that shows nothing."""
+    generator = torch.Generator().manual_seed(1)
+    data = torch.randn(30, 2, generator=generator), torch.randint(0, 2, (30,), generator=generator)
+    torch.manual_seed(0)
+    objective = Objective(nn.Linear(2, 2, bias=False), F.cross_entropy, data, dtype=torch.float64)
+    thetas = [objective.theta]
+    for _ in range(4):
+        thetas.append(thetas[-1] - 0.5 * objective.gradient(thetas[-1]))
+    path = Trajectory(tuple(range(5)), torch.stack(thetas))
+    result = measured(Context(objective, own_path=lambda: path))
+    found = verdicts(result)
+    assert "holds" not in found.values()
+    assert found["A random plane holds next to nothing of the gradient"] == "not resolved"
+    assert not any(word in row.words + row.value for row in reading(result) for word in ("nan", "1e+02"))
+
+
+def test_verdicts_need_more_than_chance_and_look_at_all_of_the_path(plain):
+    result = plain[1]
+    flat, top = "The loss is flat in most directions", "A few directions hold most of the curvature"
+    shares = np.full(6, 0.6)
+    assert verdicts(result, flat_share=shares)[flat] == "holds"
+    assert verdicts(result, flat_share=shares, flat_tolerance=0.5)[flat] == "not resolved"
+    assert verdicts(result, top_trace_share=shares)[top] == "holds"
+    assert verdicts(result, top_trace_share=shares, outliers=40)[top] == "not resolved"
+    there_and_back = np.array([1.0, 1.5, 3, 3, 2, 1])
+    assert verdicts(result, theta_norm=there_and_back)["The weights stay in a thin shell"] == "fails"
+    walk = "Training wanders like a random walk"
+    late = np.array([1000.0, 1001, 1002, 1005, 1010, 1030])  # a run that was brought in has no early steps
+    root = {"steps": late, "displacement": np.sqrt(late - 1000), "cosine_steps": np.zeros(6)}
+    assert verdicts(result, **root)[walk] == "holds"
+    assert verdicts(result, **root | {"cosine_steps": np.full(6, -0.9)})[walk] == "fails"
 
 
 def test_files_hold_a_row_for_each_checkpoint(plain):

@@ -77,6 +77,11 @@ def test_balls_and_cubes():
         assert laws.outer_share(laws.outer_half(d), d) == pytest.approx(0.5)
 
 
+def test_the_gain_of_a_wide_layer_is_no_difference_of_large_numbers():
+    assert laws.log_gain(1, 1e12)[0] == pytest.approx(-1e-12, rel=1e-9, abs=0)
+    assert laws.log_gain(1, laws.LARGE)[0] == pytest.approx(laws.log_gain(1, laws.LARGE * (1 - 1e-9))[0], rel=1e-7)
+
+
 def test_products_of_random_matrices():
     """Fifty of width 64: -0.785 and 1.59; in draws -0.743 and 1.63."""
     mean, variance = laws.log_gain(50, 64)

@@ -19,6 +19,8 @@ from landscape_core.analyses.context import Context
 from landscape_core.analyses.context import Path as Trajectory
 from landscape_core.analyses.execute import start
 from landscape_core.analyses.top_space import common, parts
+from landscape_core.figures.overlap import KINDS, overlap_figure
+from landscape_core.figures.reading import reading
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.objective import Objective
@@ -105,6 +107,7 @@ def test_mini_batches_are_the_same_at_every_checkpoint_and_all_samples_make_the_
     assert none["minibatch_size"] == 0
     small = overlap(minibatch_size=4, minibatches=6)
     assert (small["gradient_share_minibatch_spread"] > 0).all()
+    assert small.provenance["counts"]["batch_gradients"] == 6 * len(small["steps"])
 
 
 def test_random_vectors_lie_in_a_space_by_k_over_p() -> None:
@@ -187,6 +190,28 @@ def test_searches_start_warm_where_the_space_has_moved_little() -> None:
     np.testing.assert_allclose(near["eigenvalues"], cold["eigenvalues"], rtol=1e-9)
 
 
+def test_a_checkpoint_that_overflows_is_left_out_and_not_tried_again() -> None:
+    given = context(5)
+    path = given.path(None)
+    thetas = path.thetas.clone()
+    thetas[2] *= math.nan
+    broken = dataclasses.replace(given, own_path=lambda: Trajectory(path.steps, thetas))
+    result = overlap(broken, method="lanczos")
+    for name in ("loss", "gradient_share", "eigenvalue_next", "persistence_reference"):
+        assert np.isnan(result[name]).tolist() == [False, False, True, False, False]
+    assert result["notes"].tolist() == ["step 20 is left out: the loss overflows or is undefined there"]
+    for kind in KINDS:
+        words = overlap_figure(result, kind=kind).layout.title.subtitle.text
+        assert ("overflow" in words, "Growing" in words) == (kind != "eigenvalues", False)
+    assert any(row.name == "Note" for row in reading(result))
+    rest = overlap(broken, method="lanczos", partial=overlap(broken, method="lanczos", stop_after=5))
+    assert rest.provenance["counts"]["gradients"] == 1
+    assert rest["notes"].tolist() == result["notes"].tolist()
+    never = dataclasses.replace(given, own_path=lambda: Trajectory(path.steps, thetas * math.nan))
+    with pytest.raises(InputError, match="at every checkpoint"):
+        overlap(never)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -197,6 +222,13 @@ def test_searches_start_warm_where_the_space_has_moved_little() -> None:
 def test_what_cannot_be_asked_is_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         overlap(**values)
+
+
+def test_the_exact_matrix_is_for_small_networks() -> None:
+    big = Objective(network(hidden=400), F.cross_entropy, [(torch.randn(9, 5), torch.zeros(9, dtype=torch.long))])
+    path = Trajectory((0, 1), torch.stack([big.theta, 2 * big.theta]))
+    with pytest.raises(InputError, match="method=dense is for at most 3,000 parameters"):
+        overlap(Context(big, own_path=lambda: path), method="dense")
 
 
 def test_a_bare_objective_has_no_run() -> None:
@@ -244,7 +276,14 @@ def test_training_on_freely_is_the_run_itself(home: Path) -> None:
     losses = dict(zip(recorded["steps"].tolist(), recorded["loss"], strict=True))
     assert result["loss_free"][[0, 1, 3]] == pytest.approx([losses[10], losses[20], losses[40]], rel=1e-5)
     assert result["distance_free"][0] == 0
-    assert not of_run(home, "run@10", steps=2, lr=0.01)["own_settings"]
+    for other in ({"lr": 0.01}, {"samples": 100}, {"split": "test"}):
+        assert not of_run(home, "run@10", steps=2, **other)["own_settings"]
+
+
+def test_a_rate_held_constant_is_not_that_of_a_schedule() -> None:
+    given = context(training=TRAINED | {"schedule": "cosine"})
+    assert branches(given, steps=1)["own_settings"]
+    assert not branches(given, steps=1, lr=TRAINED["lr"])["own_settings"]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -1,4 +1,4 @@
-"""Where the gradient lies and which part of it trains: the measured figures through the command line, within their gates."""
+"""Where the gradient lies, which part of it trains and how the path lies: measured figures, through the command line."""
 
 from __future__ import annotations
 
@@ -81,3 +81,35 @@ def test_training_inside_the_top_space_does_not_train(command: Command, seed: in
     assert result["drop_outside"] >= 0.8
     assert abs(result["drop_random"]) < 0.1
     assert result["loss_free"][-1] < 0.6 * start
+
+
+def path(command: Command, name: str, steps: int, **fields: Any) -> Any:
+    """The geometry of the path of ReLU 64-64-64-10, recorded evenly."""
+    record = list(range(0, steps + 1, 25))
+    command("train", "digits-mlp", "--run", name, widths=[64, 64], steps=steps, record=record, **fields)
+    return command("compute", "high_dimensions", name, curvature=0)
+
+
+def test_the_gradient_is_perpendicular_to_the_position_at_the_start_only(command: Command) -> None:
+    """Measured of SGD: the norm 6.83 to 10.85, the way 1.0 times the first norm, 0.982 of it in its plane."""
+    noisy, smooth = path(command, "even-sgd", 1000), path(command, "even-gd", 300, batch_size=0)
+    for result, against, ahead in ((noisy, -0.1, 0.1), (smooth, -0.5, 0.7)):
+        position, way = np.array(result["cosine_position"]), np.array(result["cosine_remaining"][:-1])
+        assert abs(position[0]) < 2.6 * result["parameters"] ** -0.5
+        assert position.min() < against
+        assert 0.4 < way[0] < 0.75
+        assert way[1:].min() > ahead
+        assert result["theta_norm"][0] == pytest.approx(6.83, rel=0.02)
+    assert noisy["theta_norm"][-1] == pytest.approx(10.85, rel=0.05)
+    assert noisy["displacement"][-1] / noisy["theta_norm"][0] == pytest.approx(1, abs=0.1)
+    assert noisy["explained_variance"] == pytest.approx(0.982, abs=0.012)
+    assert noisy["explained_variance_null"] == pytest.approx(0.761, abs=0.001)
+
+
+def test_most_directions_are_flat_and_nine_hold_most_of_the_curvature(command: Command) -> None:
+    """Measured at step 2000: 59 % of eigenvalues below 1e-4 of the largest, 9 with 0.69 of the trace, 11 to 18 % negative."""
+    result = command("compute", "high_dimensions", sgd(command, 0), curvature=1)
+    assert result["outliers"] == 9
+    assert 0.5 < result["flat_share"][-1] < 0.68
+    assert 0.6 < result["top_trace_share"][-1] < 0.78
+    assert 0.1 < result["negative_share"][-1] < 0.19

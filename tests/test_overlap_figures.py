@@ -64,6 +64,53 @@ def test_the_reading_gives_hypothesis_measure_baseline_and_verdict(level: float,
     assert ("far above" in row(overlaps.overlap(level), "Mini-batch gradients").words) == (level == 0.001)
 
 
+def test_no_verdict_credits_what_chance_explains() -> None:
+    chance = {"baseline": 0.7, "baseline_deviation": 0.05}
+    given = changed(overlaps.overlap(0.8), **chance)
+    assert "chance explains the share" in row(given, "Gradient in the top space").words
+    assert "chance explains it" in row(given, "Persistence").words
+    assert "no more than chance" in row(given, "Mini-batch gradients").words
+    assert "neither the gradient nor the way" in row(given, "Way made inside it").words
+    little = row(overlaps.overlap(0.04), "Gradient in the top space").words
+    assert "more than by chance" in little
+    assert "avoids" not in little
+
+
+def test_the_way_and_the_batches_are_judged_by_what_they_are() -> None:
+    way = np.full(9, 0.6)
+    assert (
+        "the gradient does not lie there, but a part of the way"
+        in row(changed(overlaps.overlap(0.001), displacement_share=way), "Way made inside it").words
+    )
+    assert "more than the gradient" in row(changed(overlaps.overlap(0.2), displacement_share=way), "Way made inside it").words
+    whole = row(changed(overlaps.overlap(), minibatch_size=1437), "Mini-batch gradients").words
+    assert "a batch of all samples, so the full gradient" in whole
+    assert "1 random batch of 64" in row(overlaps.overlap(minibatches=1), "Mini-batch gradients").words
+
+
+def test_persistence_from_the_first_checkpoint_is_judged_at_the_end() -> None:
+    values = np.linspace(1, 0.1, 9)
+    item = row(changed(overlaps.overlap(), persistence_reference=values, reference_step=0), "Persistence")
+    assert item.value == "10 %"
+    assert "it turns during training" in item.words
+    assert "at step 0," not in item.words
+    empty = np.append(np.nan, np.linspace(0.9, 1, 8))  # the first one lost
+    assert row(changed(overlaps.overlap(), persistence_reference=empty), "Persistence").words.count("nan") == 0
+
+
+def test_a_gap_is_claimed_as_far_as_it_is_known() -> None:
+    assert "at most" in row(overlaps.overlap(), "Gap below the space").words
+    exact = row(overlaps.overlap(method="dense"), "Gap below the space")
+    assert "at most" not in exact.words + exact.value
+    assert "A clear gap" in exact.words
+    assert "softmax" not in row(overlaps.overlap(k=10), "k − 1 directions").words
+    assert "so it is" in row(changed(overlaps.overlap(), gradient_share_k_minus_1=np.full(9, 0.7)), "k − 1 directions").words
+    assert "not here" in row(changed(overlaps.overlap(), gradient_share_k_minus_1=np.full(9, 0.1)), "k − 1 directions").words
+    other = row(overlaps.overlap(kind="limit", operator="ggn"), "Limit of stability")
+    assert other.verdict == "note"
+    assert "Gauss-Newton" in other.words
+
+
 def test_what_has_no_share_or_no_limit_is_said() -> None:
     given = overlaps.overlap(kind="none")
     assert row(given, "Limit of stability").value == "none claimed"
@@ -77,8 +124,29 @@ def test_the_experiment_is_drawn_and_judged(inside: float, outside: float, said:
     for kind, log, dark in itertools.product(("loss", "distance"), (False, True), (False, True)):
         assert len(counterfactual_figure(given, kind=kind, log=log, dark=dark).data) == 4
     assert said in row(given, "Which part trains?").words
-    halted = changed(given, loss_free=np.where(given["steps"] < 400, given["loss_free"], np.nan))
+    diverged = changed(given, loss_free=np.where(given["steps"] < 400, given["loss_free"], np.nan))
+    assert "Growing" not in counterfactual_figure(diverged).layout.title.subtitle.text
+    halted = {name: value for name, value in diverged.arrays.items() if not name.startswith("drop_")}
     assert "Growing: step 392 of 600" in counterfactual_figure(halted).layout.title.subtitle.text
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "random", "said"),
+    [
+        (0.9, 0.1, 0.88, "no more than random directions do"),
+        (0.3, 0.9, 0.32, "no more than random directions do"),
+        (-0.4, 0.5, 0.01, "inside hardly anything happens, and what is outside does not do all of it"),
+        (0.3, 0.6, 0.01, "both parts matter"),
+    ],
+)
+def test_the_experiment_credits_no_part_with_what_chance_or_neither_does(
+    inside: float, outside: float, random: float, said: str
+) -> None:
+    given = changed(overlaps.counterfactual(inside, outside), drop_random=random)
+    assert said in row(given, "Which part trains?").words
+    assert ("do not add up" in row(given, "Where they end").words) == (inside < 0.05)
+    rows = {item.name: item.words for item in reading(overlaps.counterfactual(batchnorm="batch"))}
+    assert "stored" not in rows["What this picture does not show"]
 
 
 def test_a_table_has_one_row_a_step() -> None:

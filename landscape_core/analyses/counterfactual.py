@@ -21,6 +21,7 @@ from .top_space import size_of_space, top_space
 
 BRANCHES = ("free", "inside", "outside", "random")
 NEEDED = ("optimizer", "lr", "batch_size")
+SETTINGS = (*NEEDED, "momentum", "weight_decay", "schedule")
 
 
 def run(spec: CounterfactualSpec, context: Context) -> Arrays:
@@ -142,7 +143,7 @@ class _Experiment:
     # -- where it stands ----------------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, Any]:
-        training, own = self.training, self.context.training
+        training = self.training
         return {
             "steps": self.start + np.array(self.points),
             **self.curves,
@@ -156,9 +157,15 @@ class _Experiment:
             "momentum": training.momentum,
             "weight_decay": training.weight_decay,
             "batch_size": training.batch_size,
-            "own_settings": all(getattr(training, name) == own.get(name) for name in NEEDED),
+            "own_settings": self._own(),
             "products": self.products,
         }
+
+    def _own(self) -> bool:
+        """Whether the free branch trains on as the run did: the same optimiser with its rate over time, on the same samples."""
+        own, given = self.context.training, self.training.model_dump(mode="json")
+        same = all(name in own for name in NEEDED) and all(given[name] == own.get(name, given[name]) for name in SETTINGS)
+        return same and self.spec.split == "train" and self.spec.samples is None
 
     def _drops(self) -> dict[str, float]:
         """The fall of each branch's loss over the fall of the free one."""

@@ -36,6 +36,8 @@ from ..tasks.task import Task
 from ..tasks.training import train
 from .context import Context, Path
 
+COUNTED = ("forwards", "gradients", "batch_gradients", "products")  # evaluations that a Result tells of
+
 
 def start(
     kind: str, source: str | None, spec: Spec, home: FilePath, partial: Mapping[str, Array] | None = None
@@ -67,7 +69,7 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
         "dtype": str(objective.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "wall_seconds": time.perf_counter() - started,
-        "counts": {name: objective.counts[name] - counts[name] for name in ("forwards", "gradients", "products")},
+        "counts": {name: objective.counts[name] - counts[name] for name in COUNTED},
         "host": host.facts(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

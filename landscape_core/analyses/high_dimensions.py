@@ -14,7 +14,7 @@ from ..objective import Objective
 from ..specs import DENSE_LIMIT, HighDimensionsSpec, InputError, Progress, SpectrumSpec
 from .context import Context, Path
 from .laws import depth_profile
-from .spectrum_work import Arrays, Work, evenly, own_step, resumed
+from .spectrum_work import Arrays, Work, evenly, own_step, resumed, stored_statistics
 
 SLOPES = (
     "loss",
@@ -67,6 +67,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     looked = [steps[i] for i in np.unique(np.linspace(len(steps) - 1, 0, spec.curvature).round().astype(int))]
     work = Work(_as_spectrum(spec), context, objective, exact)
     each = float(work.size if exact else spec.probes * min(spec.lanczos_steps, work.size))
+    work.notes += stored_statistics(spec, objective)
     work.expected = {"slopes": SLOPE_COST * len(steps)} | {f"step_{step}": each for step in looked}
     plane, facts = _plane(path)
     planes = {"plane_share_path": plane, "plane_share_random": _random_plane(spec, thetas)}
@@ -92,6 +93,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
                 series[name][i] = value
             yield _told(work, words)
     work.close()
+    work.put(products=sum(count for stage, count in work.done.items() if stage != "slopes"))
     return work.arrays
 
 

@@ -148,7 +148,8 @@ def log_gain(layers: float, width: float) -> tuple[float, float]:
     from scipy.special import digamma, polygamma
 
     half = width / 2
-    return layers * (float(digamma(half)) - math.log(half)), layers * float(polygamma(1, half))
+    mean = float(digamma(half)) - math.log(half) if width < LARGE else -1 / width - 1 / (3 * width**2)
+    return layers * mean, layers * float(polygamma(1, half))
 
 
 def depth_profile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from ..linalg.operators import generator
 from ..objective import Objective
-from ..specs import Array, InputError, OverlapSpec, Progress
+from ..specs import DENSE_LIMIT, Array, InputError, OverlapSpec, Progress
 from .context import Context, Path
-from .spectrum_work import REPORT_SECONDS, STATE_BYTES, Arrays, evenly, rate_of
+from .spectrum_work import REPORT_SECONDS, STATE_BYTES, Arrays, evenly, rate_of, stored_statistics
 from .stability import stability
 from .top_space import TopSpace, common, parts, rounding_floor, size_of_space, top_space
 
@@ -29,8 +30,8 @@ def run(spec: OverlapSpec, context: Context) -> Arrays:
     `gradient_share_minibatch`, its standard deviation `..._spread` and their mean `gradient_norm_minibatch`;
     `displacement_share`, of the way to the next checkpoint shown, since a run keeps no update vectors; `eigenvalues (t, k)`,
     `residuals (t, k)`, `eigenvalue_next` (at least); `persistence (t, t)` = |U_s'U_t|_F^2 / k, `persistence_reference`;
-    `products_steps`, `warm`. NaN where a checkpoint is still to come, and shares also where the gradient is not longer than
-    `gradient_floor`, what rounding of the weights makes.
+    `products_steps`, `warm`. NaN where a checkpoint is still to come or its loss overflows (no products then, and a note), and
+    shares also where the gradient is not longer than `gradient_floor`, what rounding of the weights makes.
     """
     return (yield from _Overlap(spec, context).run())
 
@@ -49,10 +50,12 @@ class _Overlap:
         thetas = dict(zip(path.steps, path.thetas, strict=True))
         self.thetas = [thetas[step] for step in self.steps]
         self.k, self.size = size_of_space(spec.k, self.objective), self.objective.space.size
+        if spec.method == "dense" and self.size > DENSE_LIMIT:
+            raise InputError(f"method=dense is for at most {DENSE_LIMIT:,} parameters (this has {self.size:,})")
         self.chosen = _minibatches(spec, self.objective)
         self.series = _empty(len(self.steps), self.k)
         self.bases: dict[int, Tensor] = {}
-        self.notes: list[str] = _first_notes(spec, self.objective)
+        self.notes: list[str] = stored_statistics(spec, self.objective)
         self._shown = 0.0
         self._resume()
         self.fixed = self._fixed()
@@ -92,11 +95,18 @@ class _Overlap:
             except InputError as error:
                 raise InputError(f"step {step:,}: {error}") from None
             yield self._report(f"step {step:,}")
+        if not np.isfinite(self.series["loss"]).any():
+            raise InputError("the loss overflows or is undefined at every checkpoint")
         return {**self.fixed, **self.series, "products": np.nansum(self.series["products_steps"]), **self._noted()}
 
     def _checkpoint(self, i: int) -> Generator[Progress, None, None]:
         spec, series, objective = self.spec, self.series, self.objective
         theta = self.thetas[i].to(objective.theta)
+        loss, gradient = objective.loss(theta), objective.gradient(theta)
+        if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
+            series["products_steps"][i] = series["warm"][i] = 0
+            self.notes.append(f"step {self.steps[i]:,} is left out: the loss overflows or is undefined there")
+            return
         operator = objective.hessian(theta) if spec.operator == "hessian" else objective.gauss_newton(theta)
         start = self._start(i)
         search = top_space(
@@ -117,13 +127,12 @@ class _Overlap:
         series["eigenvalues"][i], series["residuals"][i] = space.values, space.residuals
         series["eigenvalue_next"][i], series["products_steps"][i] = space.following, space.products
         series["warm"][i] = start is not None
-        series["loss"][i] = objective.loss(theta)
-        self._gradients(i, theta, space)
+        series["loss"][i] = loss
+        self._gradients(i, theta, gradient, space)
 
-    def _gradients(self, i: int, theta: Tensor, space: TopSpace) -> None:
+    def _gradients(self, i: int, theta: Tensor, gradient: Tensor, space: TopSpace) -> None:
         """The shares of the gradients at a checkpoint, and of the way to the next one."""
         series, objective = self.series, self.objective
-        gradient = objective.gradient(theta)
         floor = series["gradient_floor"][i] = rounding_floor(space, theta)
         norm = series["gradient_norm"][i] = float(gradient.double().norm())
         if norm > floor:
@@ -163,7 +172,7 @@ class _Overlap:
 
     def _known(self, i: int) -> bool:
         """Whether a checkpoint is finished."""
-        return bool(np.isfinite(self.series["eigenvalues"][i]).all())
+        return bool(np.isfinite(self.series["products_steps"][i]))
 
     def _noted(self) -> dict[str, Array]:
         return {"notes": np.array(self.notes or [""])}
@@ -205,7 +214,7 @@ class _Overlap:
         scale = self.size**-0.5 if bases.dtype == np.float16 else 1.0
         for place, basis in zip(partial.get("state_places", []), bases, strict=True):
             self.bases[int(place)] = torch.from_numpy(np.array(basis)).to(self.objective.theta) * scale
-        if any(self._known(i) and i not in self.bases for i in range(len(self.steps))):
+        if any(np.isfinite(self.series["loss"][i]) and i not in self.bases for i in range(len(self.steps))):
             self.notes.append("the work was interrupted with more vectors than could be kept: their persistence is left empty")
 
 
@@ -238,8 +247,3 @@ def _minibatches(spec: OverlapSpec, objective: Objective) -> list[Tensor | None]
     if spec.minibatch_size >= n:
         return [None] if spec.minibatches else []
     return [torch.randperm(n, generator=generator(spec.seed, i))[: spec.minibatch_size] for i in range(spec.minibatches)]
-
-
-def _first_notes(spec: OverlapSpec, objective: Objective) -> list[str]:
-    stored = spec.batchnorm == "stored" and any(True for _ in objective.network.model.buffers())
-    return ["the statistics of BatchNorm are those of the last checkpoint at every step"] if stored else []

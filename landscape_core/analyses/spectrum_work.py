@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..objective import Objective
-from ..specs import Array, InputError, Progress, SpectrumSpec
+from ..specs import AnalysisSpec, Array, InputError, Progress, SpectrumSpec
 from .context import Context
 from .stability import stability
 
@@ -201,6 +201,12 @@ def rate_of(context: Context, step: int | None) -> float | None:
     """The learning rate of the update that follows the checkpoint at `step`, as far as it is known."""
     found = None if step is None else context.rates.get(step)
     return found if found is not None else context.training.get("lr")
+
+
+def stored_statistics(spec: AnalysisSpec, objective: Objective) -> list[str]:
+    """What must be said of a path whose BatchNorm statistics are not its own."""
+    stored = spec.batchnorm == "stored" and any(True for _ in objective.network.model.buffers())
+    return ["the statistics of BatchNorm are those of the last checkpoint at every step"] if stored else []
 
 
 def own_step(context: Context) -> int | None:

@@ -57,7 +57,7 @@ def counterfactual_figure(
         line = {"color": ink, "width": width, "dash": dash}
         traces.append(go.Scatter(x=steps, y=values, mode="lines", line=line, name=name, hovertemplate=hover))
     found = np.concatenate(seen)
-    growing = [f"Growing: step {steps[np.isfinite(free)][-1]:,.0f} of {steps[-1]:,.0f}."] if not np.isfinite(free).all() else []
+    growing = [f"Growing: step {steps[np.isfinite(free)][-1]:,.0f} of {steps[-1]:,.0f}."] if "drop_free" not in data else []
     layout = base_layout(colors, heading, color=color, caption=[*growing, _made(data)], compact=compact)
     words = "loss over all samples" if kind == "loss" else "distance from the checkpoint"
     y = log_axis(colors, words, found) if log and kind == "loss" and (found > 0).all() else cartesian_axis(colors, words)
@@ -89,16 +89,20 @@ def counterfactual_reading(data: Data, spec: AnalysisSpec) -> list[Reading]:
 
 
 def _claim(data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
-    inside, outside = scalar(data, "drop_inside"), scalar(data, "drop_outside")
+    inside, outside, random = (scalar(data, f"drop_{name}") for name in ("inside", "outside", "random"))
     free = np.asarray(data["loss_free"], float)
     k = int(data["k"])
-    if inside is None or outside is None or not free[-1] < free[0]:
+    if inside is None or outside is None or random is None or not free[-1] < free[0]:
         words = "The free branch did not lower its loss, or one has diverged: there is nothing to compare with."
         yield Reading("Which part trains?", "no answer here", words, "", SONG, "warn")
         return
     verdict: Verdict = "ok"
     if inside < HARDLY and outside >= NEARLY:
-        said = "training goes on outside the space that the gradient points into; inside it hardly anything happens"
+        said = "training goes on outside the space; inside it hardly anything happens"
+    elif HARDLY <= inside <= random + HARDLY:
+        said, verdict = "the top space does no more than random directions do", "note"
+    elif inside < HARDLY:
+        said, verdict = "inside hardly anything happens, and what is outside does not do all of it", "note"
     elif inside > outside:
         said, verdict = "here the top space carries the training", "note"
     else:
@@ -106,7 +110,7 @@ def _claim(data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
     words = (
         f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall "
         f"of the loss in free training ({number(float(free[0]))} to {number(float(free[-1]))}), {_percent(inside)} inside and "
-        f"{_percent(outside)} outside. Baseline: {_percent(scalar(data, 'drop_random') or 0.0)} in {k} random directions. "
+        f"{_percent(outside)} outside. Baseline: {_percent(random)} in as many random ones. "
         f"Verdict: {said}."
     )
     formula = "θ ← θ + UUᵀd inside, θ + d − UUᵀd outside; d: the optimiser's step; share of the fall of the free loss"
@@ -125,7 +129,8 @@ def _branches(data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
         loss, way = (float(np.asarray(data[f"{what}_{name}"], float)[-1]) for what in ("loss", "distance"))
         ends.append(f"{name} {number(loss)}, {number(way)} away" if np.isfinite(loss) else f"{name} has diverged")
     words = f"At the last step: {'; '.join(ends)}. "
-    words += "Inside, steps go back and forth across the valley, so that they lead nowhere."
+    if (scalar(data, "drop_inside") or 0.0) < HARDLY and np.isfinite(np.asarray(data["loss_inside"], float)[-1]):
+        words += "Inside, the steps do not add up to a lower loss."
     yield Reading("Where they end", "", words, "loss over the whole sample; ‖θ − θ₀‖")
 
 
@@ -141,9 +146,10 @@ def _fair(data: Data, spec: CounterfactualSpec) -> Iterator[Reading]:
     )
 
 
-def _limits(_data: Data, _spec: CounterfactualSpec) -> Iterator[Reading]:
+def _limits(_data: Data, spec: CounterfactualSpec) -> Iterator[Reading]:
+    statistics = "the stored statistics" if spec.batchnorm == "stored" else "those of the sample at each point"
     words = (
-        "Dropout is off and BatchNorm takes the stored statistics. A lower loss over few steps does not say which solution is "
+        f"Dropout is off and BatchNorm takes {statistics}. A lower loss over few steps does not say which solution is "
         "reached in the end, and nothing here is about test samples."
     )
     yield Reading("What this picture does not show", "", words, "", "", "note")

@@ -64,7 +64,8 @@ def high_dimensions_figure(
     if not traces:
         return message_figure(said[0], dark=dark, title=heading, color=color)
     done, count = int(np.isfinite(data["loss"]).sum()), np.size(data["steps"])
-    growing = [f"Growing: {done} of {count} checkpoints."] if done < count else []
+    left = f"{count - done} of {count} checkpoints overflow and are left out." if done < count else ""
+    growing = [left if "products" in data else f"Growing: {done} of {count} checkpoints."] if left else []
     layout = base_layout(colors, heading, color=color, caption=[*growing, *said], compact=compact)
     legend = {"x": 0.5, "y": 0, "yref": "container", "xanchor": "center", "yanchor": "bottom", "orientation": "h"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": kind}
@@ -161,7 +162,9 @@ def _distances(data: Data, colors: Theme, _tints: tuple[str, ...]) -> Picture:
     off = values[np.triu_indices(len(steps), 1)]
     p = scalar(data, "parameters") or 2.0
     said = [
-        f"Distances between checkpoints, from {number(off.min())} to {number(off.max())}.",
+        f"Distances between checkpoints, from {number(np.nanmin(off))} to {number(np.nanmax(off))}."
+        if np.isfinite(off).any()
+        else "No two checkpoints have a finite distance.",
         f"Independent random points would all be about equally far apart, within {number(100 * laws.shell_width(p), 2)} %.",
     ]
     return [map_], {"xaxis": x, "yaxis": y | {"autorange": "reversed"}}, said

@@ -94,7 +94,8 @@ def flat_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[lis
     ends = [-0.06, 1.02 * float(place(steps).max()) + 0.04]
     traces.append(go.Scatter(x=ends, y=[50, 50], mode="lines", line=dash, name="negative of a random matrix", hoverinfo="skip"))
     flat, zero = scalar(data, "flat_tolerance") or 0.0, scalar(data, "zero_tolerance") or 0.0
-    y = cartesian_axis(colors, "share  (%)") | {"range": [-2, 104]}
+    highest = max(100.0, *(float(np.nanmax(trace.y)) for trace in traces))  # of a trace, the largest may hold more than all
+    y = cartesian_axis(colors, "share  (%)") | {"range": [-2, 1.04 * highest]}
     said = [
         f"Flat: |λ| below {number(flat, 1)} of the largest; of a random symmetric matrix "
         f"{number(100 * laws.semicircle_share(flat), 2)} % would be.",

@@ -51,7 +51,8 @@ def overlap_figure(
     if not known.any():
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
     colors = theme(dark)
-    said = [f"Growing: {int(known.sum())} of {steps.size} checkpoints."] if not known.all() else []
+    left = "" if known.all() else f"{int((~known).sum())} of {steps.size} checkpoints overflow and are left out."
+    said = [left if "products" in data else f"Growing: {int(known.sum())} of {steps.size} checkpoints."] if left else []
     tint = color or (CUTS_DARK if dark else CUTS)[0]
     if kind == "eigenvalues":
         figure = _eigenvalues(data, steps, colors, tint, dark, heading, compact)

@@ -16,6 +16,8 @@ GUR_ARI = "Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754"
 SONG = "Song, Ahn & Yun 2025, arXiv:2405.16002"
 HOLDS, FAILS = 0.5, 0.05  # median share over the late checkpoints from which on the claim holds, and below which it fails
 LATE = 1 / 3  # of the checkpoints, from the end
+CLOSE = 0.05  # of the gradient: a last direction with no more adds little
+CHANCE = 3.0  # standard deviations of a random direction's share: what lies within is no more than chance
 
 
 def overlap_reading(data: Data, spec: AnalysisSpec) -> list[Reading]:
@@ -41,6 +43,11 @@ def percent(value: float) -> str:
     return f"{number(100 * value, 3)} %"
 
 
+def _by_chance(data: Data, share: float) -> bool:
+    """Whether a random direction would have as large a share."""
+    return share <= float(data["baseline"]) + CHANCE * float(data["baseline_deviation"])
+
+
 def _share(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
     shares, steps = _series(data, "gradient_share"), np.asarray(data["steps"])
     k, p, baseline = int(data["k"]), int(data["parameters"]), float(data["baseline"])
@@ -49,11 +56,14 @@ def _share(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
         return
     middle = float(np.median(late))
     verdict: Verdict
-    if middle >= HOLDS:
+    if middle < baseline:
+        said, verdict = "it does not hold here: the gradient avoids that space, less than a random direction has", "note"
+    elif _by_chance(data, middle):
+        said, verdict = "it does not hold here: chance explains the share", "note"
+    elif middle >= HOLDS:
         said, verdict = "it holds here", "ok"
     elif middle <= FAILS:
-        below = ", less than a random direction has" if middle < baseline else ""
-        said, verdict = f"it does not hold here: the gradient avoids that space{below}", "note"
+        said, verdict = "it does not hold here: more than by chance, but little of the gradient", "note"
     else:
         said, verdict = "it holds in part", "note"
     first = f", {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) else ""
@@ -72,14 +82,23 @@ def _minibatch(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
         return
     middle, size = float(np.median(small)), int(data["minibatch_size"])
     full = _late(_series(data, "gradient_share"))
-    words = f"Measured: gradients of {spec.minibatches} random batches of {size:,}, late in training. "
-    if full.size and middle > 5 * float(np.median(full)):
+    whole = size >= float(data["sample_size"])
+    batches = "1 random batch" if spec.minibatches == 1 else f"{spec.minibatches} random batches"
+    words = (
+        f"Measured: {'a batch of all samples, so the full gradient' if whole else f'gradients of {batches} of {size:,}'}, late "
+        f"in training. Baseline: {percent(float(data['baseline']))}. Verdict: "
+    )
+    if _by_chance(data, middle):
+        words += "no more than chance: mini-batch gradients do not lie in this space."
+    elif whole:
+        words += "there is no noise of mini-batches to speak of."
+    elif full.size and middle > 5 * float(np.median(full)):
         words += (
-            "Verdict: far above the full gradient. The noise of mini-batches lies in this space even where the gradient itself "
+            "far above the full gradient. The noise of mini-batches lies in this space even where the gradient itself "
             "does not: alignment is, to this part, a property of the noise."
         )
     else:
-        words += "Verdict: the noise of mini-batches lies in this space, too."
+        words += "mini-batch gradients lie there " + ("mostly." if middle >= HOLDS else "in part.")
     deviation = f" ± {percent(float(np.median(spread)))}" if spread.size else ""
     yield Reading("Mini-batch gradients", f"{percent(middle)}{deviation}", words, "mean ± deviation over batches", SONG)
 
@@ -89,27 +108,39 @@ def _way(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
     if not way.size:
         return
     middle = float(np.median(way))
-    words = "Hypothesis: if the gradient lives there, so does training. Measured: the way from each checkpoint to the next. "
+    words = (
+        "Hypothesis: if the gradient lives there, so does training. Measured: the way from each checkpoint to the next. "
+        f"Baseline: {percent(float(data['baseline']))}. Verdict: "
+    )
     full = float(np.median(shares)) if shares.size else 0.0
-    if full <= FAILS:
-        words += "Verdict: neither the gradient nor the way that is made lies there."
+    little, small = (share <= FAILS or _by_chance(data, share) for share in (full, middle))
+    if little and small:
+        words += "neither the gradient nor the way that is made lies there."
+    elif little:
+        words += "the gradient does not lie there, but a part of the way that is made does."
     elif middle < 0.5 * full:
-        words += "Verdict: no. The gradient points into the space and back again; the way that is made lies mostly outside."
+        words += "no. The gradient points into the space and back again; the way that is made lies mostly outside."
+    elif middle > 2 * full:
+        words += "the way is inside more than the gradient is."
     else:
-        words += "Verdict: the way is about as much inside as the gradient is."
+        words += "the way is about as much inside as the gradient is."
     words += " A run keeps no single updates, so this is the sum of all of them between two checkpoints."
     yield Reading("Way made inside it", percent(middle), words, "‖Uᵀd‖² / ‖d‖², d = θ(next) − θ", SONG, "note")
 
 
-def _k(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+def _k(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
     k = int(data["k"])
     full, less = _late(_series(data, "gradient_share")), _late(_series(data, "gradient_share_k_minus_1"))
     if k < 2 or not full.size:
         return
-    words = (
-        f"With k − 1 = {k - 1} eigenvectors instead of k = {k}. Softmax makes k − 1 outliers, one less than there are classes, "
-        "so the two should be close."
-    )
+    words = f"With k − 1 = {k - 1} eigenvectors instead of k = {k}."
+    if spec.k is None:
+        rest, chance = float(np.median(full - less)), 1 / int(data["parameters"])
+        words += (
+            " Hypothesis: softmax makes k − 1 outliers, one less than there are classes, so the last direction holds little. "
+            f"Measured: it holds {percent(rest)}. Baseline: {percent(chance)}. Verdict: "
+            + ("so it is." if rest <= CLOSE else "not here.")
+        )
     formula = "(diag p − ppᵀ)1 = 0, so class means span k − 1 directions of the logits"
     yield Reading("k − 1 directions", percent(float(np.median(less))), words, formula, "Papyan 2019, arXiv:1901.08244")
 
@@ -117,36 +148,44 @@ def _k(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
 def _persistence(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
     values, steps = _series(data, "persistence_reference"), np.asarray(data["steps"])
     known = np.flatnonzero(np.isfinite(values))
-    reference = int(data["reference_step"])
+    reference, baseline = int(data["reference_step"]), float(data["baseline"])
     if known.size < 2:
         return
-    at = {mark: int(np.abs(steps - mark * steps[-1]).argmin()) for mark in (0.05, 0.5)}
-    seen = ", ".join(f"{percent(values[i])} at step {steps[i]:,}" for i in dict.fromkeys((0, *at.values())) if i in known)
-    early = float(values[at[0.05]])
-    verdict = "it persists" if early >= 0.8 else "it turns during training" if early < 0.5 else "it persists in part"
+    soon, middle = (int(known[np.abs(steps[known] - mark * steps[-1]).argmin()]) for mark in (0.05, 0.5))
+    judged = soon if steps[soon] < reference else int(known[-1])  # against an early checkpoint, the end is what tells
+    places = sorted({int(known[0]), soon, middle, judged})
+    seen = ", ".join(f"{percent(values[i])} at step {steps[i]:,}" for i in places if steps[i] != reference)
+    early = float(values[judged])
+    if early <= 2 * baseline:
+        verdict = "chance explains it, random spaces have about as much in common"
+    else:
+        verdict = "it persists" if early >= 0.8 else "it turns during training" if early < 0.5 else "it persists in part"
     words = (
         f"Hypothesis: the space hardly changes after a short time. Measured in common with step {reference:,}: {seen}. "
-        f"Baseline: {percent(float(data['baseline']))}. Verdict: {verdict}."
+        f"Baseline: {percent(baseline)}. Verdict: {verdict}."
     )
     yield Reading("Persistence", percent(early), words, "‖UᵀV‖² / k of the spaces of two checkpoints", GUR_ARI)
 
 
-def _gap(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
+def _gap(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
     values, after = _series(data, "eigenvalues")[-1], float(_series(data, "eigenvalue_next")[-1])
     if values.size < 2 or not values[-1] > 0 or not after > 0:
         return
     ratio, inside = float(values[-1] / after), float(values[-2] / values[-1])
+    # The Ritz value after the wanted ones is at most the eigenvalue, so of Lanczos the ratio is an upper bound.
+    most = "" if spec.exact(int(data["parameters"])) else "at most "
     words = (
-        f"λ{values.size} is at most {number(ratio)} times λ{values.size + 1} at the last checkpoint, λ{values.size - 1} is "
+        f"λ{values.size} is {most}{number(ratio)} times λ{values.size + 1} at the last checkpoint, λ{values.size - 1} is "
         f"{number(inside)} times λ{values.size}. "
     )
-    words += (
-        "A clear gap: the space is well defined."
-        if ratio > 1.2
-        else "Without a gap the last direction is arbitrary: near it single eigenvectors may turn, though nothing has happened."
-    )
+    if ratio <= 1.2:
+        words += (
+            "Without a gap the last direction is arbitrary: near it single eigenvectors may turn, though nothing has happened."
+        )
+    else:
+        words += "A clear gap: the space is well defined." if not most else "A gap, as far as the search resolves what follows."
     yield Reading(
-        "Gap below the space", f"at most {number(ratio)} times", words, "λₖ / λₖ₊₁", "", "ok" if ratio > 1.2 else "note"
+        "Gap below the space", f"{most}{number(ratio)} times", words, "λₖ / λₖ₊₁", "", "ok" if ratio > 1.2 else "note"
     )
 
 
@@ -154,13 +193,16 @@ def _stability(data: Data, spec: OverlapSpec) -> Iterator[Reading]:
     limit, top = _series(data, "stability_limit_steps"), _series(data, "eigenvalues")[:, 0]
     known = np.isfinite(limit) & np.isfinite(top)
     words = text(data, "stability_words")
-    if not known.any() or spec.operator != "hessian":
+    if not known.any():
         yield Reading("Limit of stability", "none claimed", words, "", "", "note")
         return
     above = int((top[known] > limit[known]).sum())
     words += f" The largest eigenvalue reaches {number(float((top[known] / limit[known]).max()))} of it."
     value = f"{above} of {int(known.sum())} checkpoints above"
-    kind: Verdict = "ok" if text(data, "stability_kind") == "limit" else "note"
+    if spec.operator != "hessian":
+        words += " These are eigenvalues of the Gauss-Newton part; the limit is for those of the Hessian."
+    claimed = text(data, "stability_kind") == "limit" and spec.operator == "hessian"
+    kind: Verdict = "ok" if claimed else "note"
     yield Reading("Limit of stability", value, words, text(data, "stability_rule"), "Cohen et al. 2021, arXiv:2103.00065", kind)
 
 

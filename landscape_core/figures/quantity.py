@@ -72,7 +72,7 @@ def number(value: float, digits: int = 3) -> str:
         return "0" if value == 0 else str(value)
     if value < 0:
         return "−" + number(-value, digits)
-    whole = math.floor(math.log10(abs(value))) + 1
+    whole = math.floor(math.log10(float(f"{value:.{digits - 1}e}"))) + 1  # as rounded: 99.97 has three digits before the point
     if 5 <= whole <= 6:
         return f"{value:,.0f}"
     if -3 <= whole <= 6:

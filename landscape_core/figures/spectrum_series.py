@@ -130,7 +130,7 @@ def run_figure(
     else:
         said.append(text(data, "stability_words") or "No limit is known for this optimiser.")
     done = int(known.sum())
-    if done < steps.size:
+    if done < steps.size and "products" not in data:
         said.insert(0, f"Growing: {done} of {steps.size} checkpoints.")
     layout = base_layout(colors, title, color=color, caption=said, compact=compact)
     y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)

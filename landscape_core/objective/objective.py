@@ -277,6 +277,7 @@ class Objective:
         if chosen is None:
             return self.gradient(theta)
         self._set(theta)
+        self.counts["batch_gradients"] += 1
         total, start = torch.zeros_like(self.theta), 0
         with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
             for batch in self.batches():

@@ -19,6 +19,7 @@ VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
 COUNTED = {
     "forwards": ("forward pass", "forward passes"),
     "gradients": ("gradient", "gradients"),
+    "batch_gradients": ("mini-batch gradient", "mini-batch gradients"),
     "products": ("Hessian-vector product", "Hessian-vector products"),
 }
 
