@@ -122,7 +122,7 @@ def test_unknown_names_are_answered_with_the_nearest_one() -> None:
         ({"through": ["a@1"]}, "takes 0 checkpoints in 'through'"),
         ({"repeats": 5}, "dimensions=1"),
         ({"device": "gpu"}, "field 'device'"),
-        ({"dimensions": 3}, "field 'dimensions'"),
+        ({"dimensions": 3}, "field 'dimensions': must be"),
     ],
 )
 def test_fields_that_do_not_go_together_are_named_in_one_line(values: dict[str, object], words: str) -> None:
