@@ -70,6 +70,7 @@ def test_the_reading_gives_hypothesis_measure_baseline_and_verdict(level: float,
     item = row(overlaps.overlap(level), "Gradient in the top space")
     for word in ("Hypothesis", "Measured", "Baseline: 0.662 %", "Verdict", said):
         assert word in item.words
+    assert "over the last 3 checkpoints" in item.words
     assert ("far above" in row(overlaps.overlap(level), "Mini-batch gradients").words) == (level == 0.001)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .spectrum_series import log_ticks
+from .spectrum_series import FEW, MOST, log_ticks
 
 
 def align(figures: Sequence[go.Figure], names: Sequence[str] = ("xaxis", "yaxis")) -> None:
@@ -33,6 +33,6 @@ def _join(axes: Sequence[go.layout.XAxis | go.layout.YAxis]) -> None:
     places, words = widest.tickvals, widest.ticktext
     known = {tuple(axis.tickvals) for axis in axes if axis.tickvals is not None}
     if widest.type == "log" and len(known) > 1:
-        places, words = log_ticks(low, high, max(map(len, known)))
+        places, words = log_ticks(low, high, FEW if np.ptp(widest.domain or (0, 1)) < 0.5 else MOST)
     for axis in axes:
         axis.update(range=[low, high], tickvals=places, ticktext=words)

@@ -13,7 +13,7 @@ from landscape_core.specs import Array, InputError
 from .align import align
 from .line import CUTS, CUTS_DARK
 from .quantity import number, scalar
-from .spectrum_series import log_axis, run_figure
+from .spectrum_series import FEW, log_axis, run_figure
 from .statement import Data
 from .steps import edges, place, step_axis
 from .style import Theme, base_layout, cartesian_axis, color_scale, faint, legend_below, message_figure, theme
@@ -102,7 +102,7 @@ def _share(
         values = np.asarray(data[key], float)
         if key == "gradient_share_minibatch" and not size:
             continue
-        hover = "%{y:.4g} at step %{customdata:,}<extra>" + name + "</extra>"
+        hover = "%{y:.3p} at step %{customdata:,}<extra>" + name + "</extra>"
         line = {"color": ink, "width": width, "dash": dash}
         marks = {"mode": "lines+markers", "marker": {"size": 7 if width > 3 else 4, "color": ink}}
         curve = {"x": at, "y": np.maximum(values, floor), "customdata": steps, "hovertemplate": hover}
@@ -122,7 +122,7 @@ def _share(
     axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "hovermode": "closest"}
     loss = np.asarray(data["loss"], float)
     positive = loss[np.isfinite(loss) & (loss > 0)]
-    below = log_axis(colors, "loss", positive, most=3) if positive.size else cartesian_axis(colors, "loss")
+    below = log_axis(colors, "loss", positive, most=FEW) if positive.size else cartesian_axis(colors, "loss")
     axes["yaxis2"] = below | {"domain": [0, LOSS_PART], "anchor": "x"}
     said = [f"‖Uᵀg‖² / ‖g‖², U the top {k:.0f} eigenvectors of {p:,.0f}; a random direction has k/p = {number(baseline, 2)}."]
     return traces, axes, said

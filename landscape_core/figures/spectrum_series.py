@@ -17,6 +17,7 @@ from .steps import place, step_axis
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
 STEPS = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
+MOST, FEW = 7, 3  # such numbers on an axis, on one of a part of the height
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
 
 
@@ -142,7 +143,7 @@ def run_figure(
     return go.Figure(data=traces, layout=layout)
 
 
-def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06, most: int = 7) -> dict[str, Any]:
+def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06, most: int = MOST) -> dict[str, Any]:
     """A logarithmic axis around positive values with at most `most` plain numbers; `room` is left above, as a share."""
     low, high = float(np.log10(values.min())), float(np.log10(values.max()))
     span = max(high - low, 0.5)
