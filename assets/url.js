@@ -31,6 +31,7 @@
         if (address) {
             history.pushState({}, "", address);
             window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+            window.scrollTo(0, 0);
         }
         return ns.no_update;
     };

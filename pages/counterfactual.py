@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from landscape_core.figures.align import align
 from landscape_core.figures.counterfactual import counterfactual_figure, counterfactual_reading
-from landscape_core.figures.spectrum import align
 
 from . import register
 from ._components.analysis_page import AnalysisPage, ControlGroup, View

@@ -9,6 +9,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Input, Output, callback, dcc, html
 
+from landscape_core.figures.align import align
 from landscape_core.figures.high_dimensions import high_dimensions_figure
 from landscape_core.figures.high_dimensions_claims import Claim, claims, high_dimensions_reading
 from landscape_core.figures.law_figures import LARGEST, LAWS, law_figure, volume_words
@@ -37,8 +38,10 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
-    """One picture a checkpoint's run."""
-    return each_drawn(datas, sources, colors, dark, partial(high_dimensions_figure, kind=view["kind"]))
+    """One picture a checkpoint's run, on shared axes."""
+    figures = each_drawn(datas, sources, colors, dark, partial(high_dimensions_figure, kind=view["kind"]))
+    align(figures)
+    return figures
 
 
 def _table() -> Sequence[Any]:

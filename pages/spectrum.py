@@ -10,8 +10,9 @@ import dash_mantine_components as dmc
 import numpy as np
 from dash import Input, Output, callback, html
 
+from landscape_core.figures.align import align
 from landscape_core.figures.quantity import number
-from landscape_core.figures.spectrum import align, spectrum_figure
+from landscape_core.figures.spectrum import spectrum_figure
 from landscape_core.figures.spectrum_reading import spectrum_reading
 from landscape_core.specs import Result
 

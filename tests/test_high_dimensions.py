@@ -16,6 +16,7 @@ from torch import nn
 from landscape_core.analyses.context import Context
 from landscape_core.analyses.context import Path as Trajectory
 from landscape_core.figures import export
+from landscape_core.figures.align import align
 from landscape_core.figures.high_dimensions import KINDS, high_dimensions_figure
 from landscape_core.figures.high_dimensions_claims import MARKS, claims
 from landscape_core.figures.law_figures import LAWS, law_figure, volume_words
@@ -214,6 +215,14 @@ def test_every_picture_draws_finished_growing_and_empty(plain, kind, dark):
         high_dimensions_figure(result, kind="cube")
 
 
+def test_pictures_side_by_side_have_one_scale(plain):
+    _, result = plain
+    far = {**result, "distances": 2 * result["distances"]}
+    maps = [high_dimensions_figure(data, kind="distances") for data in (result, far)]
+    align(maps)
+    assert maps[0].data[0].zmax == maps[1].data[0].zmax == pytest.approx(far["distances"].max())
+
+
 def test_every_claim_has_a_measured_value_a_baseline_and_a_verdict(plain):
     _, result = plain
     found = {claim.hypothesis: claim for claim in claims(result)}
@@ -292,14 +301,16 @@ def test_files_hold_a_row_for_each_checkpoint(plain):
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("power", [0, 0.3, 3.0, 12])
 def test_laws_are_drawn_for_one_dimension_and_for_many(law, power):
-    json.loads(law_figure(law, power).to_json())
+    figure = law_figure(law, power)
+    json.loads(figure.to_json())
+    assert power != 0.3 or figure.layout.title.text.endswith(" 2" if law == "depth" else " 2 dimensions")
 
 
 def test_the_calculator_gives_the_essays_figures_and_names_what_it_cannot_use():
     rows = dict(volume_words(175_000_000_000, "1e-10"))
     assert rows["Ratio of the volumes"] == "39,824,784"
     assert rows["Diagonal of a cube of side 1 m"] == "418.33 km"
-    assert dict(volume_words(1e12, 1))["Ratio of the volumes"].startswith("10^3.0103e11")
+    assert dict(volume_words(1e12, 1))["Ratio of the volumes"].startswith("10^(3.0103e11")
     for dimensions, excess, words in ((0, 1, "between 1 and 1e12"), ("", 1, "dimensions"), (3, "wide", "must be a number")):
         with pytest.raises(InputError, match=words):
             volume_words(dimensions, excess)

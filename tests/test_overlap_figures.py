@@ -56,11 +56,21 @@ def test_pictures_side_by_side_share_axes_and_colours() -> None:
     assert figures[0].layout.yaxis2.range == figures[1].layout.yaxis2.range
 
 
+def test_each_matrix_of_persistence_fills_its_square() -> None:
+    short = changed(overlaps.overlap(), steps=overlaps.STEPS // 10 + np.arange(9))
+    figures = [overlap_figure(data, kind="persistence") for data in (overlaps.overlap(), short)]
+    alone = figures[1].layout.xaxis.range
+    align_overlaps(figures)
+    assert figures[1].layout.xaxis.range == figures[1].layout.yaxis.range == alone
+    assert alone[1] < figures[0].layout.xaxis.range[1]
+
+
 @pytest.mark.parametrize(("level", "said"), [(0.9, "it holds here"), (0.3, "in part"), (0.001, "avoids that space, less than")])
 def test_the_reading_gives_hypothesis_measure_baseline_and_verdict(level: float, said: str) -> None:
     item = row(overlaps.overlap(level), "Gradient in the top space")
     for word in ("Hypothesis", "Measured", "Baseline: 0.662 %", "Verdict", said):
         assert word in item.words
+    assert "over the last 3 checkpoints" in item.words
     assert ("far above" in row(overlaps.overlap(level), "Mini-batch gradients").words) == (level == 0.001)
 
 

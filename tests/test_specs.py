@@ -16,6 +16,7 @@ from landscape_core.specs import (
     TASKS,
     ImportSpec,
     InputError,
+    OverlapSpec,
     Reference,
     Result,
     Spec,
@@ -121,7 +122,7 @@ def test_unknown_names_are_answered_with_the_nearest_one() -> None:
         ({"through": ["a@1"]}, "takes 0 checkpoints in 'through'"),
         ({"repeats": 5}, "dimensions=1"),
         ({"device": "gpu"}, "field 'device'"),
-        ({"dimensions": 3}, "field 'dimensions'"),
+        ({"dimensions": 3}, "field 'dimensions': must be"),
     ],
 )
 def test_fields_that_do_not_go_together_are_named_in_one_line(values: dict[str, object], words: str) -> None:
@@ -129,6 +130,12 @@ def test_fields_that_do_not_go_together_are_named_in_one_line(values: dict[str, 
         SurfaceSpec.parse(values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_more_mini_batches_are_expected_to_cost_more() -> None:
+    few, many = (OverlapSpec(minibatches=count).work(1510) for count in (8, 800))
+    assert many["gradients"] > 30 * few["gradients"]
+    assert many["products"] == few["products"]
 
 
 def test_a_browser_may_not_name_files() -> None:

@@ -12,13 +12,17 @@ import sys
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from landscape_core.figures import export
+from landscape_core.figures.align import align
 from landscape_core.figures.reading import reading
-from landscape_core.figures.spectrum import KINDS, align, spectrum_figure
+from landscape_core.figures.spectrum import KINDS, spectrum_figure
 from landscape_core.figures.spectrum_data import binned, merged, signed_log
 from landscape_core.figures.spectrum_reading import CLASSES
+from landscape_core.figures.spectrum_series import log_axis
+from landscape_core.figures.style import LIGHT
 from landscape_core.specs import InputError
 
 from . import spectra
@@ -101,6 +105,21 @@ def test_several_pictures_share_their_axes() -> None:
     align(figures)
     assert figures[0].layout.xaxis.range == figures[1].layout.xaxis.range
     assert figures[0].layout.yaxis.range == figures[1].layout.yaxis.range
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most"), [(0.01, 0.015, 7), (0.1, 0.3, 7), (1e-9, 3, 7), (1e-9, 1e3, 3), (0.02, 2.3, 3)]
+)
+def test_a_logarithmic_axis_has_a_few_numbers_also_after_it_was_stretched(low: float, high: float, most: int) -> None:
+    axes = [log_axis(LIGHT, "loss", np.array(ends), most=most) for ends in ((low, high), (high, 2 * high))]
+    domain = [0, 1] if most == 7 else [0, 0.24]
+    figures = [go.Figure(data=[go.Scatter(y=[1])], layout={"yaxis": axis | {"domain": domain}}) for axis in axes]
+    assert all(2 <= len(figure.layout.yaxis.tickvals) <= most for figure in figures)
+    align(figures)
+    first, second = (figure.layout.yaxis for figure in figures)
+    assert first.tickvals == second.tickvals
+    assert 2 <= len(first.tickvals) <= most
+    assert all(first.range[0] <= np.log10(tick) <= first.range[1] for tick in first.tickvals)
 
 
 def test_what_grows_says_so_and_nothing_is_a_sentence() -> None:

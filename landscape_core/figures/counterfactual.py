@@ -14,7 +14,7 @@ from .line import CUTS, CUTS_DARK
 from .quantity import number, scalar, text
 from .spectrum_series import log_axis
 from .statement import Data, Reading, Verdict
-from .style import base_layout, cartesian_axis, message_figure, theme
+from .style import base_layout, cartesian_axis, legend_below, message_figure, theme
 
 Kind = Literal["loss", "distance"]
 KINDS: tuple[Kind, ...] = ("loss", "distance")
@@ -46,7 +46,7 @@ def counterfactual_figure(
         ("free", "free: the whole update", colors.text, 4, "solid"),
         ("outside", f"outside the top {k}", blue, 2.5, "solid"),
         ("inside", f"inside the top {k}", orange, 2.5, "solid"),
-        ("random", f"inside {k} random directions", colors.muted, 2, "dash"),
+        ("random", f"{k} random directions", colors.muted, 2, "dash"),
     ]
     traces: list[go.Scatter] = []
     seen = []
@@ -64,8 +64,7 @@ def counterfactual_figure(
     x = cartesian_axis(colors, "step of training") | {"showgrid": False, "tickformat": ",d"}
     pad = 0.02 * float(np.ptp(steps))
     x |= {"range": [float(steps[0]) - pad, float(steps[-1]) + pad]}
-    legend = {"x": 0.5, "y": -0.12, "xanchor": "center", "yanchor": "top", "orientation": "h", "bgcolor": "rgba(0,0,0,0)"}
-    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend, "uirevision": f"{kind} {log}"}
+    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend_below(compact), "uirevision": f"{kind} {log}"}
     return go.Figure(data=traces, layout=layout | {"hovermode": "x unified"})
 
 

@@ -17,7 +17,7 @@ from .quantity import has, number, scalar
 from .spectrum_series import log_axis
 from .statement import Data
 from .steps import place, step_axis
-from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
+from .style import Theme, base_layout, cartesian_axis, faint, legend_below, message_figure, theme
 
 Kind = Literal["angles", "lengths", "distances", "planes", "layers", "flat", "index"]
 KINDS: tuple[Kind, ...] = ("angles", "lengths", "distances", "planes", "layers", "flat", "index")
@@ -27,8 +27,8 @@ TINTS = {
 }
 ANGLES = (
     ("cosine_position", "gradient and position"),
-    ("cosine_remaining", "descent and the way left"),
-    ("cosine_path", "descent and the way gone"),
+    ("cosine_remaining", "descent and way left"),
+    ("cosine_path", "descent and way gone"),
     ("cosine_steps", "a step and the next"),
 )
 LENGTHS = (("theta_norm", "norm of the weights"), ("displacement", "way gone"), ("remaining", "way left"))
@@ -67,8 +67,7 @@ def high_dimensions_figure(
     left = f"{count - done} of {count} checkpoints overflow and are left out." if done < count else ""
     growing = [left if "products" in data else f"Growing: {done} of {count} checkpoints."] if left else []
     layout = base_layout(colors, heading, color=color, caption=[*growing, *said], compact=compact)
-    legend = {"x": 0.5, "y": 0, "yref": "container", "xanchor": "center", "yanchor": "bottom", "orientation": "h"}
-    layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": kind}
+    layout |= axes | {"showlegend": True, "legend": legend_below(compact), "hovermode": "closest", "uirevision": kind}
     return go.Figure(data=traces, layout=layout)
 
 
@@ -136,7 +135,8 @@ def _lengths(data: Data, colors: Theme, tints: tuple[str, ...]) -> Picture:
     dash = {"color": tints[1], "width": 1.5, "dash": "dot"}
     hover = "a random walk: %{y:.4g}<extra></extra>"
     traces.append(go.Scatter(x=place(steps), y=walk, mode="lines", line=dash, name="way of a random walk", hovertemplate=hover))
-    y = cartesian_axis(colors, "length  (L2 norm)") | {"rangemode": "tozero"}
+    seen = np.concatenate([walk, *(np.asarray(data[name], float) for name, _ in LENGTHS)])
+    y = cartesian_axis(colors, "length  (L2 norm)") | {"range": [0, 1.05 * float(np.nanmax(seen))]}
     said = [
         f"Grey: random vectors of {p:,.0f} entries differ in norm by {number(100 * laws.shell_width(p), 2)} % only.",
         "Dotted: a random walk to the same end, its way as the root of the steps.",

@@ -47,16 +47,14 @@ def layers_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[l
         scaled = law * float(np.exp(np.mean(np.log(first) - np.log(law))))
         seen.append(scaled)
         line = {"color": colors.muted, "width": 2, "dash": "dash"}
-        traces.append(
-            go.Scatter(x=spots, y=scaled, mode="lines", line=line, name="law of random layers, first step", hoverinfo="skip")
-        )
+        traces.append(go.Scatter(x=spots, y=scaled, mode="lines", line=line, name="law of random layers", hoverinfo="skip"))
         said = (
             "Dashed: the mean-field law of random ReLU layers with weights as large as those of the first step, at its level."
         )
     stride = max(1, -(-len(names) // 12))
     ticks = {"tickvals": spots[::stride], "ticktext": [name.removesuffix(".weight")[-14:] for name in names[::stride]]}
     x = cartesian_axis(colors, "layer, from the input to the output") | ticks | {"showgrid": False}
-    y = log_axis(colors, "gradient norm of its weights", np.concatenate(seen))
+    y = log_axis(colors, "gradient norm", np.concatenate(seen))
     return traces, {"xaxis": x, "yaxis": y}, ["How the gradient fades, or grows, on its way back to the input.", said]
 
 
@@ -127,7 +125,8 @@ def index_picture(data: Data, colors: Theme, tints: tuple[str, ...]) -> tuple[li
     texts = [words[0], *[""] * (len(words) - 2), words[-1]] if len(words) > 1 else words  # the ends are named, all answer
     hover = "%{customdata}: loss %{x:.3g}, %{y:.3g} % negative<extra></extra>"
     values = 100 * share[known]
-    style |= {"text": texts, "textposition": "top center", "customdata": words, "showlegend": False}
+    sides = np.where(loss[known] > np.median(loss[known]), "top left", "top right")  # the names stay within the picture
+    style |= {"text": texts, "textposition": sides, "customdata": words, "showlegend": False}
     dots = go.Scatter(x=loss[known], y=values, hovertemplate=hover, **style)
     x = log_axis(colors, "loss", loss[known])
     y = cartesian_axis(colors, "negative eigenvalues  (%)") | {"range": [0, max(5.0, 1.25 * float(values.max()))]}

@@ -20,6 +20,12 @@ from .style import Theme, base_layout, cartesian_axis, faint, theme
 
 Law = Literal["angle", "shell", "corner", "depth"]
 LAWS: dict[str, str] = {"angle": "Angles", "shell": "Shells", "corner": "Corners", "depth": "Depth"}
+FREE = {  # the corner of each picture that no curve comes to
+    "angle": {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top"},
+    "shell": {"x": 1, "y": 0, "xanchor": "right", "yanchor": "bottom"},
+    "corner": {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top"},
+    "depth": {"x": 0, "y": 0, "xanchor": "left", "yanchor": "bottom"},
+}
 FAMILIAR = 3.0  # dimensions
 LARGEST = 12.0  # power of ten of the dimensions that can be chosen
 LAYERS = 100
@@ -31,11 +37,12 @@ def law_figure(law: str, power: float, *, dark: bool = False) -> go.Figure:
     """One law in 10^power dimensions (0 to 12) beside the same in three. Raises InputError for another law or number."""
     if law not in LAWS:
         raise InputError(f"unknown law '{law}'; known: {', '.join(LAWS)}")
-    d = _dimensions(10.0 ** min(power, 2 * LARGEST))
+    d = _dimensions(float(round(10.0 ** min(power, 2 * LARGEST))))
     colors = theme(dark)
     traces, axes, said = DRAWN[law](max(2.0, d) if law == "angle" else d, colors, CUTS_DARK if dark else CUTS)
-    layout = base_layout(colors, f"{LAWS[law]} in {number(d, 4)} dimensions", caption=said)
-    legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
+    words = f"Depth at width {number(d, 4)}" if law == "depth" else f"{LAWS[law]} in {number(d, 4)} dimensions"
+    layout = base_layout(colors, words, caption=said)
+    legend = FREE[law] | {"bgcolor": "rgba(0,0,0,0)"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": law}
     return go.Figure(data=traces, layout=layout)
 
@@ -78,7 +85,7 @@ def _power(log: float) -> str:
     if abs(log) < EXACT:
         value = math.exp(log)
         return f"{value:,.0f}" if 1e3 <= value < 1e15 else number(value, 6)
-    return f"10^{number(log / math.log(10), 6)}"
+    return f"10^({number(log / math.log(10), 6)})"
 
 
 def _metres(length: float) -> str:
@@ -102,7 +109,7 @@ def _angle(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
         for dims, tint, dash in ((FAMILIAR, tints[1], "dash"), (d, tints[0], "solid"))
     ]
     x = cartesian_axis(colors, "angle between two random vectors") | {"range": [-3, 183], **DEGREES}
-    y = cartesian_axis(colors, "density, of a right angle 1") | {"range": [0, 1.06]}
+    y = cartesian_axis(colors, "density  (1 at a right angle)") | {"range": [0, 1.06]}
     said = [
         f"99 of 100 pairs are at 90° ± {number(width, 3)}°; cos² ~ Beta(1/2, (d − 1)/2).",
         f"|cos| is {number(laws.mean_cosine(d), 3)} on average; cos deviates by {number(laws.cosine_deviation(d), 3)} = 1/√d.",
@@ -162,7 +169,11 @@ def _depth(d: float, colors: Theme, tints: tuple[str, str]) -> Picture:
         _line(layers, center / tens, f"width {number(d, 4)}", tints[0], hover="10^%{y:.3g} after %{x} layers"),
     ]
     x = cartesian_axis(colors, "layers") | {"range": [0, LAYERS]}
-    y = cartesian_axis(colors, "log₁₀ of the gradient's norm") | {"zeroline": True, "zerolinecolor": colors.muted}
+    y = cartesian_axis(colors, "log₁₀ of the gradient's norm") | {
+        "zeroline": True,
+        "zerolinecolor": colors.muted,
+        "exponentformat": "e",
+    }
     said = [
         "A gradient goes back through random linear layers of this width, entries of variance 1/width.",
         f"|Jv|² stays 1 on average, but typically |Jv| falls by a factor {number(math.exp(mean / 2), 4)} a layer.",

@@ -10,18 +10,17 @@ import plotly.graph_objects as go
 
 from landscape_core.specs import Array, InputError
 
+from .align import align
 from .line import CUTS, CUTS_DARK
 from .quantity import number, scalar
-from .spectrum import align
-from .spectrum_series import log_axis, run_figure
+from .spectrum_series import FEW, log_axis, run_figure
 from .statement import Data
 from .steps import edges, place, step_axis
-from .style import Theme, base_layout, cartesian_axis, color_scale, faint, message_figure, theme
+from .style import Theme, base_layout, cartesian_axis, color_scale, faint, legend_below, message_figure, theme
 
 Kind = Literal["share", "contributions", "persistence", "eigenvalues"]
 KINDS: tuple[Kind, ...] = ("share", "contributions", "persistence", "eigenvalues")
 BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: the way that is made
-BELOW = {"x": 0.5, "y": -0.13, "xanchor": "center", "yanchor": "top", "orientation": "h", "bgcolor": "rgba(0,0,0,0)"}
 LOSS_PART = 0.24  # of the height, for the loss under the share
 TITLE = "Gradient in the top of the Hessian"
 
@@ -64,20 +63,16 @@ def overlap_figure(
         layout = base_layout(colors, heading, color=color, caption=[*said, *more], compact=compact)
         figure = go.Figure(data=traces, layout=layout | axes | {"uirevision": f"{kind} {log}"})
     # A legend takes half the height of a small picture: there the caption has to do.
-    figure.update_layout(legend=BELOW, showlegend=not compact and kind in ("share", "eigenvalues"))
+    figure.update_layout(legend=legend_below(), showlegend=not compact and kind in ("share", "eigenvalues"))
     if mark is not None and steps.min() <= mark <= steps.max() and kind != "persistence":
         figure.add_vline(x=float(place(mark)), line={"color": colors.mark, "width": 1, "dash": "dot"})
     return figure
 
 
 def align_overlaps(figures: Sequence[go.Figure]) -> None:
-    """Give pictures of one kind the same axes, and heat maps the same range of colours."""
-    align(figures, [name for name in ("xaxis", "yaxis", "yaxis2") if all(name in figure.layout for figure in figures)])
-    heats = [trace for figure in figures for trace in figure.data if isinstance(trace, go.Heatmap)]
-    tops = [float(np.nanmax(heat.z)) for heat in heats if np.isfinite(heat.z).any()]
-    for heat in heats:
-        if heat.zmax is None and tops:
-            heat.zmax = max(tops)
+    """Give pictures of one kind the same axes and colours; a matrix of persistence keeps its own axes and fills its square."""
+    square = any(figure.layout.yaxis.scaleanchor for figure in figures)
+    align(figures, () if square else ("xaxis", "yaxis", "yaxis2"))
 
 
 # -- the share ---------------------------------------------------------------------------------------------------------
@@ -108,7 +103,7 @@ def _share(
         values = np.asarray(data[key], float)
         if key == "gradient_share_minibatch" and not size:
             continue
-        hover = "%{y:.4g} at step %{customdata:,}<extra>" + name + "</extra>"
+        hover = "%{y:.3p} at step %{customdata:,}<extra>" + name + "</extra>"
         line = {"color": ink, "width": width, "dash": dash}
         marks = {"mode": "lines+markers", "marker": {"size": 7 if width > 3 else 4, "color": ink}}
         curve = {"x": at, "y": np.maximum(values, floor), "customdata": steps, "hovertemplate": hover}
@@ -128,9 +123,7 @@ def _share(
     axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "hovermode": "closest"}
     loss = np.asarray(data["loss"], float)
     positive = loss[np.isfinite(loss) & (loss > 0)]
-    below = log_axis(colors, "loss", positive) if positive.size else cartesian_axis(colors, "loss")
-    stride = -(-len(below.get("tickvals", ())) // 3) or 1
-    below |= {name: below[name][::stride] for name in ("tickvals", "ticktext") if name in below}
+    below = log_axis(colors, "loss", positive, most=FEW) if positive.size else cartesian_axis(colors, "loss")
     axes["yaxis2"] = below | {"domain": [0, LOSS_PART], "anchor": "x"}
     said = [f"‖Uᵀg‖² / ‖g‖², U the top {k:.0f} eigenvectors of {p:,.0f}; a random direction has k/p = {number(baseline, 2)}."]
     return traces, axes, said
@@ -170,7 +163,7 @@ def _contributions(
         hovertemplate=hover,
         hoverongaps=False,
     )
-    y = cartesian_axis(colors, "eigenvector, by size of its eigenvalue")
+    y = cartesian_axis(colors, "eigenvector, by eigenvalue")
     y |= {"autorange": "reversed", "showgrid": False, "dtick": max(1, k // 10)}
     said = ["Each row: the part along one eigenvector; columns add up to the share. Close eigenvectors may turn."]
     return [heat], {"xaxis": _square(step_axis(colors, steps), steps), "yaxis": y}, said

@@ -67,9 +67,14 @@ def _share(data: Data, _spec: OverlapSpec) -> Iterator[Reading]:
     else:
         said, verdict = "it holds in part", "note"
     first = f", {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) else ""
+    measured = (
+        f"over the last {late.size} checkpoints: median {percent(middle)}, "
+        f"from {percent(float(late.min()))} to {percent(float(late.max()))}"
+        if late.size > 1
+        else f"at the last checkpoint: {percent(middle)}"
+    )
     words = (
-        f"Hypothesis: soon the gradient lies in the space of the top {k} eigenvectors. Measured over the last {late.size} "
-        f"checkpoints: median {percent(middle)}, from {percent(float(late.min()))} to {percent(float(late.max()))}{first}. "
+        f"Hypothesis: soon the gradient lies in the space of the top {k} eigenvectors. Measured {measured}{first}. "
         f"Baseline: {percent(baseline)} ± {percent(float(data['baseline_deviation']))} for a random direction of {p:,}. "
         f"Verdict: {said}. One checkpoint by itself is noise; look at the curve."
     )

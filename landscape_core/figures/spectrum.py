@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -75,16 +74,6 @@ def spectrum_figure(
     legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "traceorder": "normal"}
     layout |= axes | {"showlegend": True, "legend": legend, "hovermode": "closest", "uirevision": f"{kind} {log}"}
     return go.Figure(data=traces, layout=layout)
-
-
-def align(figures: Sequence[go.Figure], names: Sequence[str] = ("xaxis", "yaxis")) -> None:
-    """Give pictures of one kind the same axes: the union of their ranges, where both are of one type."""
-    for name in names:
-        axes = [figure.layout[name] for figure in figures if figure.data and figure.layout[name].range is not None]
-        if len(axes) > 1 and len({axis.type for axis in axes}) == 1 and len({axis.title.text for axis in axes}) == 1:
-            span = [min(axis.range[0] for axis in axes), max(axis.range[1] for axis in axes)]
-            for axis in axes:
-                axis.range = span
 
 
 # -- density ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from .statement import Data
 from .steps import place, step_axis
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
+STEPS = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
+MOST, FEW = 7, 3  # such numbers on an axis, on one of a part of the height
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
 
 
@@ -133,21 +135,31 @@ def run_figure(
     if done < steps.size and "products" not in data:
         said.insert(0, f"Growing: {done} of {steps.size} checkpoints.")
     layout = base_layout(colors, title, color=color, caption=said, compact=compact)
-    y = log_axis(colors, "eigenvalue  (loss per unit length²)", np.concatenate(seen), room=0.12)
+    name = "eigenvalue<br>(loss per unit length²)" if compact else "eigenvalue  (loss per unit length²)"
+    y = log_axis(colors, name, np.concatenate(seen), room=0.12)
     legend = {"x": 0.5, "y": 1, "xanchor": "center", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "orientation": "h"}
     layout |= {"xaxis": step_axis(colors, steps), "yaxis": y, "uirevision": "run"}
     layout |= {"showlegend": True, "legend": legend, "hovermode": "closest"}
     return go.Figure(data=traces, layout=layout)
 
 
-def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06) -> dict[str, Any]:
-    """A logarithmic axis around positive values with a few plain numbers on it; `room` is left above, as a share."""
+def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06, most: int = MOST) -> dict[str, Any]:
+    """A logarithmic axis around positive values with at most `most` plain numbers; `room` is left above, as a share."""
     low, high = float(np.log10(values.min())), float(np.log10(values.max()))
     span = max(high - low, 0.5)
     bottom, top = low - 0.06 * span, high + room * span
-    steps = (1, 1.5, 2, 3, 4, 6, 8) if span < 0.7 else (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
-    ticks = [step * 10.0**power for power in range(math.floor(bottom) - 1, math.ceil(top) + 1) for step in steps]
-    inside = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
-    kept = inside[:: max(1, len(inside) // 6)]
-    words = [number(tick, 2) for tick in kept]
-    return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": kept, "ticktext": words}
+    places, words = log_ticks(bottom, top, most)
+    return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": places, "ticktext": words}
+
+
+def log_ticks(bottom: float, top: float, most: int) -> tuple[list[float], list[str]]:
+    """As many plain numbers as fit, at most `most`, between two powers of ten, and how they are written."""
+    powers = range(math.floor(bottom), math.ceil(top) + 1)
+    finer = [[step * 10.0**power for power in powers for step in steps] for steps in STEPS]
+    coarser = [[10.0**power for power in powers if power % stride == 0] for stride in range(1, len(powers) + 1)]
+    found: list[float] = []
+    for ticks in (*finer, *coarser):
+        found = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
+        if len(found) <= most:
+            break
+    return found, [number(tick, 2) for tick in found]

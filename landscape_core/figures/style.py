@@ -68,7 +68,7 @@ def base_layout(
 
     The caption is the title's subtitle: it keeps its place at every size of the figure and travels with every download.
     """
-    lines = caption_lines(caption, 66 if compact else 125)
+    lines = caption_lines(caption, 70 if compact else 96)
     swatch = f"<span style='color:{color}'>■</span> " if color else ""
     return {
         "template": {},  # plotly's default template is 6.5 kB in every figure
@@ -105,6 +105,13 @@ def cartesian_axis(colors: Theme, title: str) -> dict[str, Any]:
         "tickcolor": colors.grid,
         "automargin": True,
     }
+
+
+def legend_below(compact: bool = False) -> dict[str, Any]:
+    """A legend under the picture, which makes room for it; in a small picture two entries a row in small type."""
+    place = {"x": 0.5, "y": 0, "yref": "container", "xanchor": "center", "yanchor": "bottom", "orientation": "h"}
+    small = {"entrywidth": 0.48, "entrywidthmode": "fraction", "font": {"size": 11}, "tracegroupgap": 0}
+    return place | {"bgcolor": "rgba(0,0,0,0)"} | (small if compact else {})
 
 
 def scene_axis(colors: Theme, title: str) -> dict[str, Any]:

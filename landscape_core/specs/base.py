@@ -107,7 +107,7 @@ def _one_line(error: ValidationError) -> str:
     for item in error.errors():
         # A union reports one error per member; the path's first part is the field, the rest only its inside.
         name = str(item["loc"][0]) if item["loc"] else ""
-        message = item["msg"].removeprefix("Value error, ")
+        message = item["msg"].removeprefix("Value error, ").replace("Input should", "must")
         given = "" if item["type"] == "value_error" else f" (got {_short(item['input'])})"
         lines.append(f"field '{name}': {message}{given}" if name else f"{message}")
     return "; ".join(dict.fromkeys(lines))

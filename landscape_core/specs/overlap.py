@@ -75,8 +75,9 @@ class OverlapSpec(AnalysisSpec):
         return True
 
     def work(self, parameters: int = 0, /) -> dict[str, float]:
-        each = float(parameters) if self.exact(parameters) else searched(self.k, parameters)
-        return {"gradients": 2.0 * self.checkpoints, "products": self.checkpoints * each}
+        each = float(parameters) if self.exact(parameters) else searched(self.k, parameters) * (2 if self.multiples else 1)
+        # How small a part of the sample a mini-batch is, only the run knows: one in eight.
+        return {"gradients": self.checkpoints * (1 + self.minibatches / 8), "products": self.checkpoints * each}
 
     def vectors_held(self, parameters: int = 0, /) -> float:
         k = self.k or CLASSES

@@ -46,7 +46,7 @@ def test_a_run_is_computed_read_viewed_and_written(server: Server, open_page: Ca
     page.mouse.click(*place)
     expect(page.locator("#overlap-step")).to_contain_text("Step 0 of first")
     expect(page.locator("#overlap-step").get_by_role("link", name="Surface")).to_have_attribute("href", "/surface?on=first@0")
-    for view, words in (("By eigenvector", "eigenvector, by size"), ("Persistence", "in common"), ("Eigenvalues", "at least")):
+    for view, words in (("By eigenvector", "by eigenvalue"), ("Persistence", "in common"), ("Eigenvalues", "at least")):
         page.locator(".views").get_by_text(view, exact=True).click()
         expect(plots).to_contain_text(words)
     expect(page).to_have_url(re.compile(r"v\.kind=eigenvalues"))
