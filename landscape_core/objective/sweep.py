@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .objective import Objective, Split
 
 Fill = Callable[[int, Tensor], Any]
-CACHE_BYTES = 4 << 20  # what one layer's input and output should fit into; measured: 2 to 8 MiB are best on cores with 1 MiB
+CACHE_BYTES = 8 << 20  # what one layer's input and output should fit into; measured: 4 to 8 MiB are best on cores with 1 MiB
 CHAIN_ROWS = 512  # samples in one product of a chain of Linear layers
 GPU_ROWS = 4096  # no cache to fit into, only memory
 ROUNDING = {torch.float32: 5e-6, torch.float64: 1e-11}  # |fast - plain| / max(1, |plain|) that rounding explains
