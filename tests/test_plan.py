@@ -130,6 +130,13 @@ def test_wide_convolutions_have_channels_last():
     assert not program("lenet")[1].channels_last
 
 
+def test_wide_convolutions_end_in_their_sum_and_relu():
+    code = program("resnet-wide")[2]
+    assert "convolution_relu(" in code
+    assert "convolution_add_relu(" in code
+    assert "relu_(" not in code.replace("convolution_relu_", "")
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     found = []
     for threads in (1, 2):
