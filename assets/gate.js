@@ -6,6 +6,8 @@
     const api = (ns.landscape = ns.landscape || {});
     const STUCK = 10000; // ms after which an answer is taken for lost (a restarted server)
     const SLOW = 30000; // the same for pictures: on a busy machine asking again too early would never let one finish
+    const SETTLE = 250; // ms without a stroke after which a form is read
+    const REPORT = 50; // ms that an input has to report what was typed before a button was pressed
     const poll = { busy: false, since: 0, tick: 0, active: true };
 
     api.tick = function (n) {
@@ -47,6 +49,29 @@
         // A row that went away since this was asked for has no id any more.
         const part = (name) => (id) => (id && pulse.jobs[id.key] ? pulse.jobs[id.key][name] : ns.no_update);
         return [words.map(part("words")), bars.map(part("progress"))];
+    };
+
+    // What is being typed is read once the strokes pause: half a number is no question.
+    const forms = {};
+    api.settle = function (_values, _checked, about) {
+        const form = (forms[about.name] = forms[about.name] || { timer: null, changes: 0 });
+        clearTimeout(form.timer);
+        form.changes += 1;
+        form.timer = setTimeout(() => {
+            if (location.pathname === about.path) {
+                ns.set_props(about.name + "-settled", { data: form.changes });
+            }
+        }, SETTLE);
+        return ns.no_update;
+    };
+
+    // A button that sends a form. Mantine's inputs report a stroke only after a timer and a drawing: they go first.
+    api.press = function (clicks) {
+        if (clicks) {
+            const pressed = ns.callback_context.outputs_list.id;
+            setTimeout(() => requestAnimationFrame(() => setTimeout(() => ns.set_props(pressed, { data: clicks }), 0)), REPORT);
+        }
+        return ns.no_update;
     };
 
     // Draw gate of a page: `want` is what should be on the screen; a draw under way is let finish first.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from landscape_core.specs import ANALYSES, InputError, SurfaceSpec, parse_text
+from landscape_core.specs import ANALYSES, InputError, SurfaceSpec, TrainingSpec, parse_text
 from pages._components import forms
 from pages._components.state import link, read_query, text_of, write_query
 from pages._components.words import duration, number
@@ -85,6 +85,12 @@ def test_a_form_gives_back_the_spec_that_it_was_made_from(name: str) -> None:
 )
 def test_what_people_type_becomes_a_value(field: str, raw: object, value: object) -> None:
     assert forms.to_value(SurfaceSpec, field, raw) == value
+
+
+@pytest.mark.parametrize(("raw", "value"), [("1e-3", 0.001), (".05", 0.05), (" 7 ", 7), ("", 0.1), ("0,1", "0,1"), (0.2, 0.2)])
+def test_numbers_may_be_written_as_people_write_them(raw: object, value: object) -> None:
+    assert forms.to_value(TrainingSpec, "lr", raw) == value
+    assert forms.control(TrainingSpec, "lr", "train", 1e-5).value == "1e-05"
 
 
 def test_texts_of_an_address_fill_the_form_or_are_named() -> None:

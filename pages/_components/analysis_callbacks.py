@@ -85,21 +85,39 @@ def _address(page: AnalysisPage) -> None:
     )
 
 
+def _controls(page: AnalysisPage, kind: type[Input] | type[State]) -> list[Any]:
+    """The contents of all controls of the form, as what triggers a callback or as what it reads."""
+    return [kind(forms.field_id(page.name, ALL, prop), prop) for prop in ("value", "checked")]  # type: ignore[arg-type]
+
+
+def _form_state(page: AnalysisPage, selection: Sequence[str] | None) -> dict[str, Any]:
+    """The state that the form stands for, in a callback whose first states are `_controls`."""
+    controls = [item for group in ctx.states_list[:2] for item in group]
+    if not controls:
+        raise PreventUpdate
+    return state_of(page, forms.read_form(page.spec, controls), selection or [])
+
+
 def _state(page: AnalysisPage) -> None:
+    clientside_callback(
+        ClientsideFunction("landscape", "settle"),
+        Output(page.id("settled"), "modified_timestamp"),
+        *_controls(page, Input),
+        State(page.id("about"), "data"),
+        prevent_initial_call=True,  # the layout has made the first state
+    )
+
     @callback(
         Output(page.id("state"), "data"),
         Output(page.id("validation"), "children"),
-        Input(forms.field_id(page.name, ALL, "value"), "value"),  # type: ignore[arg-type]
-        Input(forms.field_id(page.name, ALL, "checked"), "checked"),  # type: ignore[arg-type]
+        Input(page.id("settled"), "data"),
         Input("selection", "data"),
+        *_controls(page, State),
         State(page.id("state"), "data"),
-        prevent_initial_call=True,  # the layout has made the first state
+        prevent_initial_call=True,
     )
-    def form_to_state(_values: Any, _checked: Any, selection: Sequence[str] | None, before: Any) -> Any:
-        controls = [item for group in ctx.inputs_list[:2] for item in group]
-        if not controls:
-            raise PreventUpdate
-        state = state_of(page, forms.read_form(page.spec, controls), selection or [])
+    def form_to_state(_settled: Any, selection: Sequence[str] | None, _values: Any, _checked: Any, before: Any) -> Any:
+        state = _form_state(page, selection)
         return no_update if state == before else state, state["error"]
 
     @callback(
@@ -152,15 +170,17 @@ def _work(page: AnalysisPage) -> None:
 
     @callback(
         *[launch_output(f"{page.name}-{index}") for index in range(MAX_SELECTED)],
-        Input(page.id("run"), "n_clicks"),
-        State(page.id("state"), "data"),
+        forms.register_sender(page.id("run")),
+        *_controls(page, State),
+        State("selection", "data"),
         prevent_initial_call=True,
     )
-    def run(clicks: int | None, state: Mapping[str, Any] | None) -> Any:
-        if not clicks or not state:
+    def run(clicks: int | None, _values: Any, _checked: Any, selection: Sequence[str] | None) -> Any:
+        if not clicks:
             raise PreventUpdate
         launches: list[Any] = [no_update] * MAX_SELECTED
-        for index, entry in entries_of(state):
+        # What the form shows now, and not the state: it follows only when the typing pauses.
+        for index, entry in entries_of(_form_state(page, selection)):
             if not stores.results().has(entry["key"]):
                 launches[index] = launch([Request.from_json(entry["request"])])
         return launches

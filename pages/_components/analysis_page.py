@@ -182,6 +182,8 @@ class AnalysisPage:
             dcc.Store(self.id("drawn")),
             dcc.Store(self.id("code"), data=found.code),
             dcc.Store(self.id("written")),
+            dcc.Store(self.id("settled")),
+            forms.sender(self.id("run")),
             *[launcher(f"{self.name}-{index}") for index in range(MAX_SELECTED)],
             launcher(f"{self.name}-calibration"),
             watcher(self.name),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 import dash_mantine_components as dmc
-from dash import html
+from dash import ClientsideFunction, Input, Output, clientside_callback, dcc, html
 from pydantic import BaseModel
 
 from landscape_core.specs import InputError, bounds_of, choices_of, is_local, parse_text, unit_of
@@ -36,37 +36,38 @@ def control(
 ) -> Any:
     """The control of one field, with id `field_id(form, name, ...)`. `value` is a JSON value; the default if left out.
 
-    A choice is a Select, a yes/no a Switch, a number a NumberInput, a list of texts a TagsInput, all else a text of JSON.
-    `words` names choices for people; `suggestions` are offered for texts.
+    A choice is a Select, a yes/no a Switch, a whole number a NumberInput, a list of texts a TagsInput, all else a text of JSON:
+    also other numbers, of which a NumberInput takes no `1e-3`.
+    `words` names choices for people; `suggestions` are offered for texts. Every stroke is reported: with a delay, what was
+    typed right before a button is pressed would be lost, since Mantine's inputs do not report when they are left.
     """
     info = spec.model_fields[name]
     value = _json(info.default) if value is ... else value
     unit, kind = unit_of(spec, name), kind_of(spec, name)
     title = label or humanise(name)
-    caption = _caption(f"{title} ({unit})" if unit and kind == "text" else title, info.description or "")
+    whole = kind == "number" and not _member(spec, name, float)
+    caption = _caption(f"{title} ({unit})" if unit and not whole else title, info.description or "")
     common: dict[str, Any] = {"label": caption, "className": "field"}
     if kind == "switch":
         return dmc.Switch(id=field_id(form, name, "checked"), checked=bool(value), **common)
     place = field_id(form, name, "value")
+    placeholder = "automatic" if kind == "text" or _optional(spec, name) else None
     if kind == "choice":
         options = [{"value": text_of(c), "label": (words or {}).get(c, humanise(str(c)))} for c in choices_of(spec, name)]
         if _optional(spec, name):
             options.insert(0, {"value": NOTHING, "label": (words or {}).get(None, "automatic")})
         return dmc.Select(id=place, data=options, value=text_of(value), allowDeselect=False, **common)
-    if kind == "number":
+    if whole:
         low, high = bounds_of(spec, name)
-        whole = _member(spec, name, int) and not _member(spec, name, float)
         return dmc.NumberInput(
             id=place,
             value="" if value is None else value,
             min=low,
             max=high,
-            step=1 if whole else _step(info.default),
-            allowDecimal=not whole,
+            allowDecimal=False,
             clampBehavior="none",  # a value out of bounds is named, not silently changed
-            placeholder="all" if name == "samples" else "automatic" if _optional(spec, name) else None,
+            placeholder="all" if name == "samples" else placeholder,
             **({"suffix": f" {unit}"} if unit else {}),
-            debounce=300,
             **common,
         )
     if kind == "tags":
@@ -75,10 +76,24 @@ def control(
             id=place, value=list(value or []), data=list(suggestions), placeholder=hint, clearable=True, **common
         )
     if suggestions:
-        return dmc.Autocomplete(
-            id=place, value=_text(value), data=list(suggestions), debounce=300, placeholder="none", size="xs", **common
-        )
-    return dmc.TextInput(id=place, value=_text(value), debounce=400, placeholder="automatic", **common)
+        return dmc.Autocomplete(id=place, value=_text(value), data=list(suggestions), placeholder="none", size="xs", **common)
+    return dmc.TextInput(id=place, value=_text(value), placeholder=placeholder, **common)
+
+
+def sender(button: str) -> dcc.Store:
+    """The store that changes when the button that sends a form was pressed and all that was typed before has been reported."""
+    return dcc.Store(f"{button}-pressed")
+
+
+def register_sender(button: str) -> Input:
+    """Have the store of `sender` follow the button; what to listen to instead of its `n_clicks`."""
+    clientside_callback(
+        ClientsideFunction("landscape", "press"),
+        Output(f"{button}-pressed", "data"),
+        Input(button, "n_clicks"),
+        prevent_initial_call=True,
+    )
+    return Input(f"{button}-pressed", "data")
 
 
 def field_id(form: str, name: str, prop: str) -> dict[str, str]:
@@ -118,7 +133,17 @@ def to_value(spec: type[BaseModel], name: str, raw: Any) -> Any:
         if parsed != text and str in _members(spec, name) and not isinstance(parsed, str):
             return text  # a run may be called 42
         return text if isinstance(parsed, str) and parsed.startswith("[") else parsed
-    return raw
+    return _number(raw) if kind == "number" and isinstance(raw, str) else raw
+
+
+def _number(text: str) -> int | float | str:
+    """The number that is written there, also as `.05` or `1e-3`; other texts as they are, to be named in an error."""
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text.strip()
 
 
 def read_form(spec: type[BaseModel], inputs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -182,10 +207,6 @@ def _member(spec: type[BaseModel], name: str, kind: type) -> bool:
 def _optional(spec: type[BaseModel], name: str) -> bool:
     annotation = spec.model_fields[name].annotation
     return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
-
-
-def _step(default: Any) -> float:
-    return 0.1 if not isinstance(default, float) or default == 0 else abs(default) / 10
 
 
 def _json(value: Any) -> Any:

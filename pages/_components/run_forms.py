@@ -65,6 +65,8 @@ def parts() -> list[Any]:
         launcher("home-import"),
         watcher("home-train"),  # a job that fails at once is over before the next look at what runs
         watcher("home-import"),
+        forms.sender("train-go"),
+        forms.sender("import-go"),
         dcc.Store("import-file"),
         dcc.Store("import-key"),
         dcc.Store("import-ended"),
@@ -226,7 +228,7 @@ def _check_training(_shown: Any, _checked: Any, task: str) -> Any:
     watch_output("home-train"),
     Output("train-drawer", "opened", allow_duplicate=True),
     Output("train-validation", "children", allow_duplicate=True),
-    Input("train-go", "n_clicks"),
+    forms.register_sender("train-go"),
     State(forms.field_id(TRAIN, ALL, "value"), "value"),  # type: ignore[arg-type]
     State(forms.field_id(TRAIN, ALL, "checked"), "checked"),  # type: ignore[arg-type]
     State("train-task", "value"),
@@ -359,7 +361,7 @@ def _check_import(_shown: Any, _checked: Any, file: Mapping[str, Any] | None, ta
     watch_output("home-import"),
     Output("import-key", "data"),
     Output("import-validation", "children", allow_duplicate=True),
-    Input("import-go", "n_clicks"),
+    forms.register_sender("import-go"),
     State(forms.field_id(IMPORT, ALL, "value"), "value"),  # type: ignore[arg-type]
     State(forms.field_id(IMPORT, ALL, "checked"), "checked"),  # type: ignore[arg-type]
     State("import-file", "data"),

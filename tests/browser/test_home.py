@@ -95,10 +95,10 @@ def test_a_run_is_trained_cancelled_and_resumed(shared: Server, open_page: Calla
     name.fill("long")
     rate.fill("-1")
     expect(drawer.locator("#train-validation")).to_contain_text("field 'lr'")
-    rate.fill("0.05")
-    drawer.get_by_role("textbox", name="Steps", exact=True).fill("40000")
+    rate.fill("5e-2")
     expect(drawer.locator("#train-validation")).to_be_empty()
     expect(go).to_be_enabled()
+    drawer.get_by_role("textbox", name="Steps", exact=True).fill("40000")
     go.click()
     expect(drawer).to_be_hidden()
     long = card(page, "long")
@@ -109,7 +109,7 @@ def test_a_run_is_trained_cancelled_and_resumed(shared: Server, open_page: Calla
     record = RunStore(shared.home).read("long")
     assert record.state == "stopped"
     assert record.training is not None
-    assert record.training["lr"] == 0.05
+    assert (record.training["lr"], record.training["steps"]) == (0.05, 40_000)
     page.reload()  # what can be resumed can still be resumed
     long.get_by_role("button", name="Resume: Train long (digits-mlp)").click()
     expect(long.get_by_text("left").first).to_be_visible()

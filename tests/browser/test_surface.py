@@ -77,6 +77,18 @@ def test_compute_fills_in_and_finishes(server: Server, open_page: Callable[..., 
     assert result["loss"].shape == (301, 301)
 
 
+def test_what_is_typed_right_before_compute_is_computed(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(f"{server.address}/surface?on=first@last&seed=91&resolution=9&v.kind=heatmap")
+    expect(page.locator("#surface-cost")).to_contain_text("about")
+    expect(run_button(page)).to_be_enabled()
+    page.get_by_role("textbox", name="Resolution").select_text()
+    page.keyboard.type("11")
+    page.evaluate("document.querySelector('#surface-run').click()")  # no wait, no leaving of the field
+    expect(caption(page)).to_contain_text("11 × 11 points")
+    expect(run_button(page)).to_have_text("Computed")
+    assert job_of(server, seed=91).values["resolution"] == 11
+
+
 def test_cancel_leaves_no_process_and_resume_goes_on(server: Server, open_page: Callable[..., Page]) -> None:
     page = open_page(f"{server.address}/surface?on=first@last&seed=2&{SLOW}&v.kind=heatmap")
     expect(page.locator("#surface-cost")).to_contain_text("about")
