@@ -361,6 +361,23 @@ def test_the_first_picture_comes_at_once_and_later_ones_seldom(home):
     assert max(versions) <= 2 + (times[-1] - times[0]) / 0.2
 
 
+def test_large_pictures_come_although_the_news_between_have_none(home):
+    store, item, versions = JobStore(home), request(), set()
+
+    def growing(kind, source, spec, home, partial):
+        cells = np.zeros(300_000)  # too large to be copied at every progress
+        end = time.monotonic() + 4.0
+        while time.monotonic() < end:
+            cells += 1
+            yield Progress(cells[0], 1e9, "growing", {"cells": cells})
+            versions.add(store.view(item.key(home)).version)
+            time.sleep(0.07)
+        return Result({"loss": cells}, {"analysis": kind, "source": source}, {})
+
+    run_or_join(item, home, start=growing)
+    assert len(versions) >= 4  # with the pauses that writing them may ask for
+
+
 def test_nothing_here_imports_torch():
     code = "import sys, landscape_core.jobs, landscape_core.jobs.managers; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -27,7 +27,7 @@ from dash import DiskcacheManager
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
     "torch",
-    "torch.fx.experimental.symbolic_shapes",  # sympy: half a second when a module is first vectorised
+    "torch._dynamo",  # one to two seconds when operations are first counted, or a module is first vectorised
     "numpy",
     "dill",
     "diskcache",

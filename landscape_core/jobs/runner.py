@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -188,6 +189,7 @@ class _Reporter(threading.Thread):
         self.problem: Exception | None = None
         self._latest: Progress | None = None
         self._pause, self._beaten, self._written, self._since = TICK, time.monotonic(), 0.0, 0.0
+        self._due = 0.0  # when large arrays are copied next; while copied ones wait to be written, never
         self._wake, self._over, self._guard = threading.Event(), threading.Event(), threading.Lock()
 
     def __enter__(self) -> _Reporter:
@@ -206,8 +208,9 @@ class _Reporter(threading.Thread):
         partial = progress.partial
         if partial is not None:
             size = sum(np.asarray(value).nbytes for value in partial.values())
-            if size <= COPY_LIMIT or time.monotonic() - self._written >= self._pause:
+            if size <= COPY_LIMIT or time.monotonic() >= self._due:
                 partial = {name: np.array(value) for name, value in partial.items()}  # the analysis goes on writing in its own
+                self._due = math.inf
             else:
                 partial = None
         with self._guard:
@@ -244,6 +247,8 @@ class _Reporter(threading.Thread):
             owned = self.store.advance(self.key, self.owner, news)
             self._written = self._beaten = time.monotonic()
             self._pause = max(TICK, 10 * (self._written - now))  # large pictures take at most a tenth of the time
+            if news.partial is not None:
+                self._due = self._written + self._pause
         elif now - self._beaten >= BEAT:
             owned = self.store.beat(self.key, self.owner)
             self._beaten = now

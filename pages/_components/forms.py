@@ -224,4 +224,5 @@ def _flat(value: Any) -> bool:
 
 
 def _caption(label: str, description: str) -> Any:
-    return dmc.Tooltip(html.Span(label), label=description, position="top-start") if description else label
+    # Not a Mantine tooltip: Dash looks through the whole layout for each of them at every event, a third of a core when idle.
+    return html.Span(label, title=description) if description else label

@@ -28,7 +28,6 @@ from . import stores
 from .theme import aria
 from .words import duration, number
 
-POLL = 500  # milliseconds; the gate in assets/gate.js lets only every fourth through while nothing runs
 RECENT = 8  # ended jobs that the list still shows
 Job = Mapping[str, Any]  # the fields of a JobView
 
@@ -79,10 +78,9 @@ def _work(data: Mapping[str, Any] | None) -> list[str]:
 
 
 def poll_parts() -> html.Div:
-    """The clock, the gate and the pulse: part of the shell, once."""
+    """The gate and the pulse: part of the shell, once. The clock is in assets/gate.js: what nobody asks for costs nothing."""
     return html.Div(
         [
-            dcc.Interval("clock", interval=POLL),
             dcc.Store("gate"),
             dcc.Store("pulse", data={"jobs": {}, "recent": []}),
             dcc.Store("pulse-ack"),
@@ -114,7 +112,6 @@ clientside_callback(
     Input({"watch": ALL}, "data"),
     State("watched", "data"),
 )
-clientside_callback(ClientsideFunction("landscape", "tick"), Output("gate", "data"), Input("clock", "n_intervals"))
 clientside_callback(
     ClientsideFunction("landscape", "tock"), Output("pulse-ack", "modified_timestamp"), Input("pulse-ack", "data")
 )

@@ -226,9 +226,7 @@ def _actions(card: Card, full: bool) -> list[Any]:
         },
     )
     if full and not chosen:
-        select = dmc.Tooltip(
-            html.Div(select), label=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first."
-        )
+        select = html.Div(select, title=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first.")
     parts: list[Any] = [select]
     if card.usable and not card.growing:
         parts.append(dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link"))

@@ -20,7 +20,6 @@ MANTINE: dict[str, Any] = {
     "cursorType": "pointer",
     "headings": {"fontFamily": FONT, "fontWeight": "600"},
     "components": {
-        "Tooltip": {"defaultProps": {"withArrow": True, "openDelay": 350, "multiline": True, "maw": 320}},
         "NumberInput": {"defaultProps": {"size": "xs"}},
         "TextInput": {"defaultProps": {"size": "xs"}},
         "Select": {"defaultProps": {"size": "xs"}},
