@@ -257,7 +257,7 @@ class Comparison:
     def _pairs(self) -> None:
         rows = {label: Row(worker, "pairs") for label, worker in self.workers.items()}
         if self.name in STRICT and PYHESSIAN in rows:
-            rows[f"{PYHESSIAN}, tol 1e-7"] = Row(self.workers[PYHESSIAN], "strict pairs")
+            rows[f"{PYHESSIAN}, tol 1e-8"] = Row(self.workers[PYHESSIAN], "strict pairs")
         take_turns(rows.values(), self.rounds, warm=self.name in REPEATS)
         for row in rows.values():
             row.worker.ask(row.contender)
@@ -280,7 +280,7 @@ class Comparison:
                 _verdict(f"time by that of {peer}", ratio(ours, rows[peer], self.threads), must)
         if CURVLINOPS in rows:
             _verdict("products by those of ARPACK", ours.first["products"] / rows[CURVLINOPS].first["products"], COUNTED)
-        strict = rows.get(f"{PYHESSIAN}, tol 1e-7")
+        strict = rows.get(f"{PYHESSIAN}, tol 1e-8")
         if strict is not None:
             _verdict("products by PyHessian's, equal residual", ours.first["products"] / strict.first["products"], STRICTLY)
 

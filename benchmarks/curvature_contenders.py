@@ -169,7 +169,7 @@ class PyHessian(Library):
 
     def strict(self) -> tuple[Tensor, Tensor]:
         """Iterated until its residuals are as small as those of the others: its tolerance is on changes of eigenvalues."""
-        return self._eigenpairs(2000, 1e-7)
+        return self._eigenpairs(2000, 1e-8)
 
     def _eigenpairs(self, most: int, tolerance: float) -> tuple[Tensor, Tensor]:
         values, vectors = self._hessian().eigenvalues(maxIter=most, tol=tolerance, top_n=PAIRS)

@@ -73,18 +73,29 @@ def unit(vectors: Tensor) -> Tensor:
 def orthogonal(rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
     """(rest, coefficients in float64): `vector (p,)` without its parts along orthonormal `rows (m, p)`, in two passes.
 
+    Or of k vectors `(k, p)`, each with rows of its own `(k, m, p)`.
+
     One pass leaves parts as large as rounding times the vector, which Lanczos turns into ghost copies of found eigenvalues.
     Long sums are taken in pieces that are added up in float64: a float32 product over a million entries on the CPU is wrong by
     some 1e-4 of the vectors' norms, and no second pass can mend what it cannot see.
     """
-    piece = len(vector) if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, len(rows))))
-    if len(vector) <= piece:
+    length, m = vector.shape[-1], rows.shape[-2]
+    piece = length if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, m)))
+    if vector.dim() == 2:
+        if length > piece:
+            rests, coefficients = zip(*map(orthogonal, rows, vector), strict=True)
+            return torch.stack(rests), torch.stack(coefficients)
+        taken = rows @ vector[..., None]
+        rest = torch.baddbmm(vector[..., None], rows.mT, taken, alpha=-1)
+        again = rows @ rest
+        return rest.baddbmm_(rows.mT, again, alpha=-1)[..., 0], (taken.double() + again)[..., 0]
+    if length <= piece:
         taken = rows @ vector
         rest = torch.addmv(vector, rows.T, taken, alpha=-1)
         again = rows @ rest
         return rest.addmv_(rows.T, again, alpha=-1), taken.double() + again
-    starts = range(0, len(vector), piece)
-    first = torch.zeros(len(rows), dtype=torch.float64, device=vector.device)
+    starts = range(0, length, piece)
+    first = torch.zeros(m, dtype=torch.float64, device=vector.device)
     second = torch.zeros_like(first)
     for a in starts:
         first += rows[:, a : a + piece] @ vector[a : a + piece]

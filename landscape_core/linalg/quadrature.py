@@ -91,14 +91,12 @@ class Quadrature:
     def _step(self) -> None:
         """One product with the last vector of every probe whose space is not exhausted."""
         m, alive = self._at, np.flatnonzero(self._sizes > self._at)
-        products = multiplied(self.operator, torch.stack([self._bases[i, m] for i in alive], 1), self.dtype).T.contiguous()
+        bases = self._bases if len(alive) == len(self._bases) else self._bases[torch.from_numpy(alive).to(self.device)]
+        products = multiplied(self.operator, bases[:, m].T.contiguous(), self.dtype).T.contiguous()
         self.products += len(alive)
-        rests, numbers = [], []
-        for i, product in zip(alive, products, strict=True):
-            rest, coefficients = orthogonal(self._bases[i, : m + 1], product)
-            rests.append(rest)
-            numbers.append(torch.cat([coefficients.double(), torch.linalg.vector_norm(rest, dtype=torch.float64)[None]]))
-        rows = finite(torch.stack(numbers).cpu().numpy())  # the only wait for the device
+        rests, coefficients = orthogonal(bases[:, : m + 1], products)
+        norms = torch.linalg.vector_norm(rests, dim=1, keepdim=True, dtype=torch.float64)
+        rows = finite(torch.cat([coefficients, norms], 1).cpu().numpy())  # the only wait for the device
         for i, rest, row in zip(alive, rests, rows, strict=True):
             column, tail = row[:-1], float(row[-1])
             self._small[i, : m + 1, m] = self._small[i, m, : m + 1] = column

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..objective import Objective
     from .operator import CurvatureOperator
 
-BLOCK = 1 << 20  # numbers in one layer's values for a block of vectors: what a core's cache holds
+BLOCK = 1 << 19  # numbers in one layer's values for a block of vectors: what a core's cache holds
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,11 @@ class ChainPiece:
         for step in self._steps:
             changes.append(change)
             if isinstance(step, _Bend):
-                change = None if change is None else change * step.slope[:, None]
+                # In place where nobody asks for the value before: new tensors of this size are slow to come by.
+                if change is not None and step.bent is None:
+                    change.mul_(step.slope[:, None])
+                elif change is not None:
+                    change = change * step.slope[:, None]
             else:
                 change = _forward(step, v, change, k)
         if change is None:
@@ -182,7 +186,7 @@ class ChainPiece:
         # R of the adjoint, (n, k, features).
         for step, before in zip(reversed(self._steps), reversed(changes), strict=True):
             if isinstance(step, _Bend):
-                curved = curved * step.slope[:, None]
+                curved.mul_(step.slope[:, None])
                 if step.bent is not None and before is not None:
                     curved.addcmul_(step.bent[:, None], before)
             else:
