@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the program runs from its 
 from landscape_core.specs.tasks import LeNetArchitecture, MLPArchitecture, ResNetArchitecture
 from landscape_core.tasks.architectures import build_model
 
-TRAINING_STEPS = 20
+TRAINING_STEPS = 40
 BATCH = 128
 
 
