@@ -45,6 +45,7 @@ ANALYSES: dict[str, Analysis] = {
             "Does gradient descent live in a tiny subspace?",
             OverlapSpec,
             "landscape_core.analyses.overlap:run",
+            version=2,
         ),
         Analysis(
             "counterfactual",
@@ -52,6 +53,7 @@ ANALYSES: dict[str, Analysis] = {
             "Does training need the top of the Hessian, where the gradient lies, or the rest?",
             CounterfactualSpec,
             "landscape_core.analyses.counterfactual:run",
+            version=2,
         ),
         Analysis(
             "high_dimensions",
@@ -59,6 +61,7 @@ ANALYSES: dict[str, Analysis] = {
             "Which three-dimensional intuitions fail here?",
             HighDimensionsSpec,
             "landscape_core.analyses.high_dimensions:run",
+            version=2,
         ),
         Analysis(
             "calibration",
