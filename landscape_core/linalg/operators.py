@@ -85,10 +85,10 @@ def orthogonal(rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         if length > piece:
             rests, coefficients = zip(*map(orthogonal, rows, vector), strict=True)
             return torch.stack(rests), torch.stack(coefficients)
-        taken = rows @ vector[..., None]
-        rest = torch.baddbmm(vector[..., None], rows.mT, taken, alpha=-1)
-        again = rows @ rest
-        return rest.baddbmm_(rows.mT, again, alpha=-1)[..., 0], (taken.double() + again)[..., 0]
+        taken = vector[:, None] @ rows.mT  # as rows: several times faster than as columns
+        rest = torch.baddbmm(vector[:, None], taken, rows, alpha=-1)
+        again = rest @ rows.mT
+        return rest.baddbmm_(again, rows, alpha=-1)[:, 0], (taken.double() + again)[:, 0]
     if length <= piece:
         taken = rows @ vector
         rest = torch.addmv(vector, rows.T, taken, alpha=-1)
