@@ -135,7 +135,7 @@ def test_a_reload_and_a_second_tab_see_the_same_job(trained_server: Server, open
     assert JobStore(trained_server.home).views()[0].attempts == 1
 
 
-def test_four_checkpoints_share_their_camera(trained: Path, start_server: Callable[..., Server], open_page: Open) -> None:
+def test_four_checkpoints_share_scale_and_camera(trained: Path, start_server: Callable[..., Server], open_page: Open) -> None:
     sources = ["first@60", "second@60", "first@0", "second@0"]
     run_all([Request("surface", source, {"resolution": 9, "flow": 0}) for source in sources], trained)
     server = start_server(trained)
@@ -145,6 +145,9 @@ def test_four_checkpoints_share_their_camera(trained: Path, start_server: Callab
     expect(page.locator("[data-linked]")).to_have_count(4)
     colors = page.locator(".chip .dot").evaluate_all("dots => dots.map(dot => dot.style.background)")
     assert len(set(colors)) == 4
+    ranges = graphs(page).evaluate_all("all => all.map(graph => `${graph.data[0].cmin} ${graph.data[0].cmax}`)")
+    assert len(set(ranges)) == 1
+    assert "undefined" not in ranges[0]
     before = graphs(page).evaluate_all(EYES)
     assert len(set(before)) == 1
     box = page.locator("#surface-graphs .gl-container canvas").first.bounding_box()

@@ -202,40 +202,6 @@ def test_light_and_dark_pictures_follow_the_theme(server: Server, open_page: Cal
     expect(ground).to_have_css("background-color", "rgb(36, 36, 36)")
 
 
-CAMERAS = """() => Array.from(document.querySelectorAll('#surface-graphs .cell:not([hidden]) .js-plotly-plot'))
-    .map((graph) => graph._fullLayout.scene && JSON.stringify(graph._fullLayout.scene.camera.eye))"""
-
-
-def test_four_pictures_share_scale_and_camera(server: Server, open_page: Callable[..., Page]) -> None:
-    sources = ["first@0", "first@60", "second@0", "second@60"]
-    cached(server, *sources, resolution=11)
-    page = open_page(f"{server.address}/surface?on={','.join(sources)}&resolution=11")
-    expect(plots(page)).to_have_count(4)
-    expect(plots(page).locator(".gl-container canvas").first).to_be_visible()
-    wait_for(lambda: all(page.evaluate(CAMERAS)))
-    ranges = page.evaluate(
-        "Array.from(document.querySelectorAll('#surface-graphs .js-plotly-plot')).map((g) => [g.data[0].cmin, g.data[0].cmax])"
-    )
-    assert ranges == [ranges[0]] * 4
-    before = page.evaluate(CAMERAS)
-    assert len(set(before)) == 1
-    box = plots(page).first.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 90, y + 20, steps=5)
-    page.mouse.up()
-    wait_for(lambda: (now := page.evaluate(CAMERAS)) and len(set(now)) == 1 and now[0] != before[0])
-    # A camera stays where it is when the pictures are drawn anew.
-    turned = page.evaluate(CAMERAS)
-    page.get_by_role("switch", name="Log").click()
-    expect(page).to_have_url(re.compile(r"v\.log="))
-    wait_for(lambda: page.evaluate("document.querySelector('#surface-graphs .js-plotly-plot').layout.title.text") is not None)
-    page.wait_for_timeout(1500)
-    assert page.evaluate(CAMERAS) == turned
-
-
 def test_a_difference_is_of_two(server: Server, open_page: Callable[..., Page]) -> None:
     cached(server, "first@60", "second@60", resolution=11)
     page = open_page(f"{server.address}/surface?on=first@60&resolution=11&v.kind=heatmap")
