@@ -8,7 +8,7 @@ entries are R G' h + G' R h.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,10 @@ def _function(target: Callable[..., Tensor], args: Sequence[object], kwargs: dic
 
 @dataclass
 class _Layer:
-    """What one Linear layer keeps: its input h `(n, in)` and the adjoint of its output G `(n, out)`."""
+    """What one Linear layer keeps: its input h `(n, in + 1)` with a column of ones, and the adjoint of its output G `(n, out)`.
+
+    The ones belong to the bias: its part is then in the products with the weight, and needs no pass of its own.
+    """
 
     step: Weights
     weight: Tensor
@@ -133,7 +136,7 @@ class ChainPiece:
         for step, given in zip(reversed(steps), reversed(before), strict=True):
             if isinstance(step, Weights):
                 weight = _tensor(network, step.weight)
-                self._steps.insert(0, _Layer(step, weight, given, adjoint))
+                self._steps.insert(0, _Layer(step, weight, F.pad(given, (0, 1), value=1.0), adjoint))
                 adjoint = adjoint @ weight
             else:
                 slope, second = _derivatives(step, given)
@@ -201,19 +204,23 @@ class ChainPiece:
             return torch.stack([self._loss.curvature([c.contiguous()])[0] for c in change.unbind(1)], 1)
 
 
+def _own(layer: _Layer, members: Container[int]) -> tuple[slice, bool, bool]:
+    """The columns of h that belong to those of the layer's parameters that are members, and which are."""
+    weight, bias = (isinstance(place, int) and place in members for place in (layer.step.weight, layer.step.bias))
+    inner = layer.weight.shape[1]
+    return slice(0 if weight else inner, inner + bias), weight, bias
+
+
 def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
-    n, (wide, _) = len(layer.h), layer.weight.shape
-    weight = v.get(layer.step.weight) if isinstance(layer.step.weight, int) else None
-    bias = v.get(layer.step.bias) if isinstance(layer.step.bias, int) else None
-    found = None
-    if change is not None:
-        found = (change.reshape(n * k, -1) @ layer.weight.T).view(n, k, wide)
-    if weight is not None:
-        own = weight.reshape(k * wide, -1).T
-        found = (layer.h @ own if found is None else found.view(n, k * wide).addmm_(layer.h, own)).view(n, k, wide)
-    if bias is not None:
-        found = bias.expand(n, k, wide).clone() if found is None else found.add_(bias)
-    return found
+    n, (wide, inner) = len(layer.h), layer.weight.shape
+    found = None if change is None else change.reshape(n * k, inner) @ layer.weight.T
+    columns, weight, bias = _own(layer, v)
+    if weight or bias:
+        parts = [v[layer.step.weight].reshape(k * wide, inner)] if weight else []  # type: ignore[index]
+        parts += [v[layer.step.bias].reshape(k * wide, 1)] if bias else []  # type: ignore[index]
+        h, own = layer.h[:, columns], torch.cat(parts, 1).T
+        found = h @ own if found is None else found.view(n, k * wide).addmm_(h, own)
+    return None if found is None else found.view(n, k, wide)
 
 
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
@@ -226,15 +233,17 @@ def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Te
 
 
 def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int, Tensor]) -> None:
-    n, k, wide = curved.shape
-    weight, bias = layer.step.weight, layer.step.bias
-    if isinstance(bias, int) and bias in out:
-        out[bias] += curved.sum(0)
-    if isinstance(weight, int) and weight in out:
-        inner = layer.weight.shape[1]
-        out[weight] += (curved.reshape(n, k * wide).T @ layer.h).view(k, wide, inner)
+    (n, k, wide), inner = curved.shape, layer.weight.shape[1]
+    columns, weight, bias = _own(layer, out)
+    if not weight and not bias:
+        return
+    found = (curved.reshape(n, k * wide).T @ layer.h[:, columns]).view(k, wide, -1)
+    if bias:
+        out[layer.step.bias] += found[..., -1]  # type: ignore[index]
+    if weight:
+        out[layer.step.weight] += found[..., :inner]  # type: ignore[index]
         if before is not None:
-            out[weight] += (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner).transpose(0, 1)
+            out[layer.step.weight] += (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner).transpose(0, 1)  # type: ignore[index]
 
 
 def _tensor(network: Network, place: int | Tensor) -> Tensor:
