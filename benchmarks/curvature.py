@@ -23,6 +23,7 @@ import torch
 from curvature_contenders import (
     PAIRS,
     SAMPLES,
+    STRICT_TOLERANCE,
     TRACE,
     Curvlinops,
     Library,
@@ -48,6 +49,7 @@ SAMPLED = 50  # probes that give the spread of a plain mean
 LADDER = (24, 36, 48, 72, 96, 144, 192)  # products, where a method does not stop by itself
 
 CURVLINOPS, PYHESSIAN, EIGENTHINGS = "curvlinops 3.0.1", "PyHessian 0.1", "eigenthings 1.0.0a5"
+STRICTER = f"{PYHESSIAN}, tol {STRICT_TOLERANCE:g}"
 TUNED = "ours, host tuning"
 # What must be reached: (with host tuning, without it) where they differ.
 PRODUCT = {"mlp": 1.6, "resnet": 2.8, "transformer": 2.8}  # gradients
@@ -257,7 +259,7 @@ class Comparison:
     def _pairs(self) -> None:
         rows = {label: Row(worker, "pairs") for label, worker in self.workers.items()}
         if self.name in STRICT and PYHESSIAN in rows:
-            rows[f"{PYHESSIAN}, tol 1e-8"] = Row(self.workers[PYHESSIAN], "strict pairs")
+            rows[STRICTER] = Row(self.workers[PYHESSIAN], "strict pairs")
         take_turns(rows.values(), self.rounds, warm=self.name in REPEATS)
         for row in rows.values():
             row.worker.ask(row.contender)
@@ -280,7 +282,7 @@ class Comparison:
                 _verdict(f"time by that of {peer}", ratio(ours, rows[peer], self.threads), must)
         if CURVLINOPS in rows:
             _verdict("products by those of ARPACK", ours.first["products"] / rows[CURVLINOPS].first["products"], COUNTED)
-        strict = rows.get(f"{PYHESSIAN}, tol 1e-8")
+        strict = rows.get(STRICTER)
         if strict is not None:
             _verdict("products by PyHessian's, equal residual", ours.first["products"] / strict.first["products"], STRICTLY)
 

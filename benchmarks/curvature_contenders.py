@@ -23,6 +23,7 @@ from landscape_core.objective.curvature import HessianOperator
 
 SAMPLES = {"resnet": 128}  # its graphs are large
 PAIRS, TOLERANCE, TRACE = 10, 1e-3, 0.01
+STRICT_TOLERANCE = 1e-8  # with which PyHessian comes nearest to the residuals of the others
 BLOCK = {"digits": 8}  # probes advanced together, where it pays
 
 
@@ -169,7 +170,7 @@ class PyHessian(Library):
 
     def strict(self) -> tuple[Tensor, Tensor]:
         """Iterated until its residuals are as small as those of the others: its tolerance is on changes of eigenvalues."""
-        return self._eigenpairs(2000, 1e-8)
+        return self._eigenpairs(2000, STRICT_TOLERANCE)
 
     def _eigenpairs(self, most: int, tolerance: float) -> tuple[Tensor, Tensor]:
         values, vectors = self._hessian().eigenvalues(maxIter=most, tol=tolerance, top_n=PAIRS)

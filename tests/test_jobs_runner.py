@@ -361,8 +361,18 @@ def test_the_first_picture_comes_at_once_and_later_ones_seldom(home):
     assert max(versions) <= 2 + (times[-1] - times[0]) / 0.2
 
 
-def test_large_pictures_come_although_the_news_between_have_none(home):
-    store, item, versions = JobStore(home), request(), set()
+@pytest.mark.parametrize("refused", [0, 1])
+def test_large_pictures_come_although_the_news_between_have_none(home, monkeypatch, refused):
+    store, item, versions, left = JobStore(home), request(), set(), [refused]
+    advance = JobStore.advance
+
+    def busy_at_first(self, key, owner, progress):
+        if progress.partial is not None and left[0]:
+            left[0] -= 1
+            raise diskcache.Timeout
+        return advance(self, key, owner, progress)
+
+    monkeypatch.setattr(JobStore, "advance", busy_at_first)
 
     def growing(kind, source, spec, home, partial):
         cells = np.zeros(300_000)  # too large to be copied at every progress

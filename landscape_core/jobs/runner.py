@@ -189,7 +189,7 @@ class _Reporter(threading.Thread):
         self.problem: Exception | None = None
         self._latest: Progress | None = None
         self._pause, self._beaten, self._written, self._since = TICK, time.monotonic(), 0.0, 0.0
-        self._due = 0.0  # when large arrays are copied next; while copied ones wait to be written, never
+        self._due = 0.0  # when large arrays are copied next; while copied ones wait to be taken, never
         self._wake, self._over, self._guard = threading.Event(), threading.Event(), threading.Lock()
 
     def __enter__(self) -> _Reporter:
@@ -243,12 +243,12 @@ class _Reporter(threading.Thread):
         if self._over.is_set() or now - self._written >= self._pause:
             with self._guard:
                 news, self._latest = self._latest, None
+                if news is not None and news.partial is not None:
+                    self._due = now + self._pause  # taken, whether or not the store takes it now
         if news is not None:
             owned = self.store.advance(self.key, self.owner, news)
             self._written = self._beaten = time.monotonic()
             self._pause = max(TICK, 10 * (self._written - now))  # large pictures take at most a tenth of the time
-            if news.partial is not None:
-                self._due = self._written + self._pause
         elif now - self._beaten >= BEAT:
             owned = self.store.beat(self.key, self.owner)
             self._beaten = now

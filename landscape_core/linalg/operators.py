@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,29 +74,18 @@ def unit(vectors: Tensor) -> Tensor:
 def orthogonal(rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
     """(rest, coefficients in float64): `vector (p,)` without its parts along orthonormal `rows (m, p)`, in two passes.
 
-    Or of k vectors `(k, p)`, each with rows of its own `(k, m, p)`.
-
     One pass leaves parts as large as rounding times the vector, which Lanczos turns into ghost copies of found eigenvalues.
     Long sums are taken in pieces that are added up in float64: a float32 product over a million entries on the CPU is wrong by
     some 1e-4 of the vectors' norms, and no second pass can mend what it cannot see.
     """
-    length, m = vector.shape[-1], rows.shape[-2]
-    piece = length if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, m)))
-    if vector.dim() == 2:
-        if length > piece:
-            rests, coefficients = zip(*map(orthogonal, rows, vector), strict=True)
-            return torch.stack(rests), torch.stack(coefficients)
-        taken = vector[:, None] @ rows.mT  # as rows: several times faster than as columns
-        rest = torch.baddbmm(vector[:, None], taken, rows, alpha=-1)
-        again = rest @ rows.mT
-        return rest.baddbmm_(again, rows, alpha=-1)[:, 0], (taken.double() + again)[:, 0]
-    if length <= piece:
+    piece = _piece(rows, vector)
+    if len(vector) <= piece:
         taken = rows @ vector
         rest = torch.addmv(vector, rows.T, taken, alpha=-1)
         again = rows @ rest
         return rest.addmv_(rows.T, again, alpha=-1), taken.double() + again
-    starts = range(0, length, piece)
-    first = torch.zeros(m, dtype=torch.float64, device=vector.device)
+    starts = range(0, len(vector), piece)
+    first = torch.zeros(len(rows), dtype=torch.float64, device=vector.device)
     second = torch.zeros_like(first)
     for a in starts:
         first += rows[:, a : a + piece] @ vector[a : a + piece]
@@ -105,3 +95,19 @@ def orthogonal(rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         part.addmv_(block.T, taken, alpha=-1)
         second += block @ part
     return rest.addmv_(rows.T, second.to(vector.dtype), alpha=-1), taken.double() + second
+
+
+def orthogonal_each(rows: Tensor | Sequence[Tensor], vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """`orthogonal` of k vectors `(k, p)`, each with rows of its own: a list, or `(k, m, p)`, which short ones take together."""
+    if isinstance(rows, Tensor) and vectors.shape[1] <= _piece(rows[0], vectors[0]):
+        taken = vectors[:, None] @ rows.mT  # as rows: several times faster than as columns
+        rest = torch.baddbmm(vectors[:, None], taken, rows, alpha=-1)
+        again = rest @ rows.mT
+        return rest.baddbmm_(again, rows, alpha=-1)[:, 0], (taken.double() + again)[:, 0]
+    rests, coefficients = zip(*map(orthogonal, rows, vectors), strict=True)
+    return torch.stack(rests), torch.stack(coefficients)
+
+
+def _piece(rows: Tensor, vector: Tensor) -> int:
+    """Over how many entries a sum is taken in the vector's own precision."""
+    return len(vector) if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, len(rows))))

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from ..specs import InputError
-from .operators import STATE_BYTES, finite, kind_of, multiplied, orthogonal, random_signs, size_of, unit
+from .operators import STATE_BYTES, finite, kind_of, multiplied, orthogonal_each, random_signs, size_of, unit
 
 MEMORY = 1 << 30  # bytes that the bases of one block may take unless told otherwise
 
@@ -91,10 +91,10 @@ class Quadrature:
     def _step(self) -> None:
         """One product with the last vector of every probe whose space is not exhausted."""
         m, alive = self._at, np.flatnonzero(self._sizes > self._at)
-        bases = self._bases if len(alive) == len(self._bases) else self._bases[torch.from_numpy(alive).to(self.device)]
-        products = multiplied(self.operator, bases[:, m].T.contiguous(), self.dtype).T.contiguous()
+        products = multiplied(self.operator, torch.stack([self._bases[i, m] for i in alive], 1), self.dtype).T.contiguous()
         self.products += len(alive)
-        rests, coefficients = orthogonal(bases[:, : m + 1], products)
+        bases = self._bases[:, : m + 1]
+        rests, coefficients = orthogonal_each(bases if len(alive) == len(bases) else [bases[i] for i in alive], products)
         norms = torch.linalg.vector_norm(rests, dim=1, keepdim=True, dtype=torch.float64)
         rows = finite(torch.cat([coefficients, norms], 1).cpu().numpy())  # the only wait for the device
         for i, rest, row in zip(alive, rests, rows, strict=True):

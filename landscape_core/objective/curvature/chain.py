@@ -96,12 +96,12 @@ def _function(target: Callable[..., Tensor], args: Sequence[object], kwargs: dic
 
 @dataclass
 class _Layer:
-    """What one Linear layer keeps: its input h `(n, in + 1)` with a column of ones, and the adjoint of its output G `(n, out)`.
+    """What one Linear layer keeps: its input h `(n, in)` and the adjoint of its output G `(n, out)`.
 
-    The ones belong to the bias: its part is then in the products with the weight, and needs no pass of its own.
+    If the bias is a parameter, h has a column of ones more: its part is then in the products with the weight.
     """
 
-    step: Weights
+    places: dict[str, int]  # in theta's entries, of its weight and its bias if they are parameters
     weight: Tensor
     h: Tensor
     adjoint: Tensor
@@ -136,7 +136,9 @@ class ChainPiece:
         for step, given in zip(reversed(steps), reversed(before), strict=True):
             if isinstance(step, Weights):
                 weight = _tensor(network, step.weight)
-                self._steps.insert(0, _Layer(step, weight, F.pad(given, (0, 1), value=1.0), adjoint))
+                places = {name: place for name, place in vars(step).items() if isinstance(place, int)}
+                h = F.pad(given, (0, 1), value=1.0) if "bias" in places else given
+                self._steps.insert(0, _Layer(places, weight, h, adjoint))
                 adjoint = adjoint @ weight
             else:
                 slope, second = _derivatives(step, given)
@@ -204,46 +206,46 @@ class ChainPiece:
             return torch.stack([self._loss.curvature([c.contiguous()])[0] for c in change.unbind(1)], 1)
 
 
-def _own(layer: _Layer, members: Container[int]) -> tuple[slice, bool, bool]:
-    """The columns of h that belong to those of the layer's parameters that are members, and which are."""
-    weight, bias = (isinstance(place, int) and place in members for place in (layer.step.weight, layer.step.bias))
+def _own(layer: _Layer, members: Container[int]) -> tuple[dict[str, int], Tensor]:
+    """Those of the layer's parameters that are members, and the columns of h that belong to them."""
+    own = {name: place for name, place in layer.places.items() if place in members}
     inner = layer.weight.shape[1]
-    return slice(0 if weight else inner, inner + bias), weight, bias
+    return own, layer.h[:, 0 if "weight" in own else inner : inner + ("bias" in own)]
 
 
 def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
     n, (wide, inner) = len(layer.h), layer.weight.shape
     found = None if change is None else change.reshape(n * k, inner) @ layer.weight.T
-    columns, weight, bias = _own(layer, v)
-    if weight or bias:
-        parts = [v[layer.step.weight].reshape(k * wide, inner)] if weight else []  # type: ignore[index]
-        parts += [v[layer.step.bias].reshape(k * wide, 1)] if bias else []  # type: ignore[index]
-        h, own = layer.h[:, columns], torch.cat(parts, 1).T
-        found = h @ own if found is None else found.view(n, k * wide).addmm_(h, own)
+    own, h = _own(layer, v)
+    if own:
+        rows = torch.cat([v[place].reshape(k * wide, -1) for place in own.values()], 1)
+        found = h @ rows.T if found is None else found.view(n, k * wide).addmm_(h, rows.T)
     return None if found is None else found.view(n, k, wide)
 
 
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
     n, (wide, inner) = len(layer.h), layer.weight.shape
     found = curved.reshape(n * k, wide) @ layer.weight
-    weight = v.get(layer.step.weight) if isinstance(layer.step.weight, int) else None
-    if weight is not None:
-        found.view(n, k * inner).addmm_(layer.adjoint, weight.transpose(0, 1).reshape(wide, k * inner))
+    own, _ = _own(layer, v)
+    if "weight" in own:
+        weights = v[own["weight"]].transpose(0, 1).reshape(wide, k * inner)
+        found.view(n, k * inner).addmm_(layer.adjoint, weights)
     return found.view(n, k, inner)
 
 
 def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int, Tensor]) -> None:
     (n, k, wide), inner = curved.shape, layer.weight.shape[1]
-    columns, weight, bias = _own(layer, out)
-    if not weight and not bias:
+    own, h = _own(layer, out)
+    if not own:
         return
-    found = (curved.reshape(n, k * wide).T @ layer.h[:, columns]).view(k, wide, -1)
-    if bias:
-        out[layer.step.bias] += found[..., -1]  # type: ignore[index]
-    if weight:
-        out[layer.step.weight] += found[..., :inner]  # type: ignore[index]
+    found = (curved.reshape(n, k * wide).T @ h).view(k, wide, -1)
+    if "bias" in own:
+        out[own["bias"]] += found[..., -1]
+    if "weight" in own:
+        out[own["weight"]] += found[..., :inner]
         if before is not None:
-            out[layer.step.weight] += (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner).transpose(0, 1)  # type: ignore[index]
+            found = (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner)
+            out[own["weight"]] += found.transpose(0, 1)
 
 
 def _tensor(network: Network, place: int | Tensor) -> Tensor:
