@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landscape_core.analyses import certificate
+from landscape_core.analyses import calibration, certificate
 from landscape_core.analyses.certificate import plane_convexity
 from landscape_core.analyses.context import Context, Path
 from landscape_core.analyses.directions import build
 from landscape_core.analyses.execute import analyse
 from landscape_core.analyses.grid import Estimate, levels, nested
 from landscape_core.objective import Objective
-from landscape_core.specs import InputError, SurfaceSpec
+from landscape_core.objective.sweep import Sweep
+from landscape_core.specs import CalibrationSpec, InputError, SurfaceSpec
 
 from .analysing import analysed
 
@@ -448,3 +449,28 @@ def test_convexity_in_the_plane_is_that_of_second_differences():
     holed = 4 * a**2 + b**2
     holed[0, 0] = np.inf
     assert np.isnan(plane_convexity(alphas, betas, holed)[0, 0])
+
+
+# -- what a cost estimate rests on ----------------------------------------------------------------------------------------
+
+
+def test_what_is_prepared_once_is_not_in_the_measured_price(monkeypatch):
+    timed, made = [False], []
+    plan, seconds = Sweep.plan, calibration._seconds
+
+    def making(self, *args):
+        made.append(timed[0])
+        return plan(self, *args)
+
+    def timing(function):
+        timed[0] = True
+        try:
+            return seconds(function)
+        finally:
+            timed[0] = False
+
+    monkeypatch.setattr(Sweep, "plan", making)
+    monkeypatch.setattr(calibration, "_seconds", timing)
+    result = analysed("calibration", CalibrationSpec(), context(), None, None)
+    assert made == [False]
+    assert result["seconds_forward"] > 0

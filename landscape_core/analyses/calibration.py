@@ -12,6 +12,8 @@ import torch
 from ..specs import CalibrationSpec, InputError, Progress
 from .context import Context
 
+SHORT, MANY = 0.1, 64  # seconds, and times: over how much a short pass is averaged
+
 
 def run(spec: CalibrationSpec, context: Context) -> Generator[Progress, None, dict[str, Any]]:
     """Seconds of one forward pass on a slice, one gradient and one Hessian-vector product over the sample; sizes and bytes."""
@@ -21,9 +23,12 @@ def run(spec: CalibrationSpec, context: Context) -> Generator[Progress, None, di
     directions = torch.randn(len(theta), 2, generator=generator).to(theta) * 1e-3
     part = objective.slice(theta, directions)
     points = np.array([[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)])
-    part.evaluate(points[:1])  # what is prepared once does not count
+    part.evaluate(points)  # what is prepared once does not count: as many points as a plan of the slice is made for
     yield Progress(1, 4, "forward pass")
     forward = _seconds(lambda: part.evaluate(points)) / len(points)
+    points = np.tile(points, (int(min(SHORT / (forward * len(points) + 1e-9), MANY)), 1))
+    if len(points):  # short passes share what a call costs, as they do in a grid
+        forward = _seconds(lambda: part.evaluate(points)) / len(points)
     yield Progress(2, 4, "gradient")
     gradient = _seconds(lambda: objective.gradient(theta))
     yield Progress(3, 4, "Hessian-vector product")

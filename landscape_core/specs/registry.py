@@ -69,7 +69,7 @@ ANALYSES: dict[str, Analysis] = {
             "How long does one evaluation take here?",
             CalibrationSpec,
             "landscape_core.analyses.calibration:run",
-            version=2,
+            version=3,
             listed=False,
         ),
     )
