@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from landscape_core.analyses.symmetries import equal_diagonals
 from landscape_core.objective import Objective
-from landscape_core.objective.curvature import HessianOperator
+from landscape_core.objective.curvature import HessianOperator, checks
 from landscape_core.specs import InputError
 from landscape_core.tasks.losses import squared_error
 
@@ -479,6 +479,35 @@ def test_kinks_do_not_trip_the_first_look(name):
     operator = zero.hessian(torch.zeros_like(zero.theta))
     operator @ torch.ones_like(zero.theta)
     assert not any("differences" in note for note in operator.notes)
+
+
+def test_half_a_million_kinks_do_not_trip_the_first_look():
+    """A step of 1e-6 crosses some in every direction: differences taken there are no second derivatives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(9)]
+        body = [part for conv in layers for part in (conv, nn.ReLU())]
+        model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+        for p in model.parameters():
+            p.data.mul_(2)
+        given = Objective(model, F.cross_entropy, [(torch.randn(4, 3, 64, 64), torch.arange(4))])
+    operator = given.hessian()
+    operator @ given.theta
+    assert operator.method == "graph"
+
+
+def test_a_loss_is_recognised_though_the_network_is_sure_of_every_class():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        for p in model.parameters():
+            p.data.mul_(20)
+        given = Objective(model, F.cross_entropy, [(torch.randn(40, 4), torch.randint(0, 3, (40,)))])
+    looked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "_examine", lambda small: looked.append(small) or (True, ""))
+        given.hessian() @ given.theta
+    assert looked == []
 
 
 def test_differences_on_demand():

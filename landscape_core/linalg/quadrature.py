@@ -91,20 +91,24 @@ class Quadrature:
     def _step(self) -> None:
         """One product with the last vector of every probe whose space is not exhausted."""
         m, alive = self._at, np.flatnonzero(self._sizes > self._at)
-        products = multiplied(self.operator, torch.stack([self._bases[i, m] for i in alive], 1), self.dtype).T.contiguous()
+        whole = len(alive) == len(self._bases)
+        last, bases = self._bases[:, m], self._bases[:, : m + 1]
+        given = last if whole else last[torch.from_numpy(alive).to(self.device)]
+        products = multiplied(self.operator, given.T, self.dtype).T.contiguous()
         self.products += len(alive)
-        bases = self._bases[:, : m + 1]
-        rests, coefficients = orthogonal_each(bases if len(alive) == len(bases) else [bases[i] for i in alive], products)
+        rests, coefficients = orthogonal_each(bases if whole else [bases[i] for i in alive], products)
         norms = torch.linalg.vector_norm(rests, dim=1, keepdim=True, dtype=torch.float64)
         rows = finite(torch.cat([coefficients, norms], 1).cpu().numpy())  # the only wait for the device
-        for i, rest, row in zip(alive, rests, rows, strict=True):
-            column, tail = row[:-1], float(row[-1])
-            self._small[i, : m + 1, m] = self._small[i, m, : m + 1] = column
-            scale = max(float(np.abs(self._small[i]).max()), float(np.linalg.norm(column)))
-            if tail <= 10 * torch.finfo(self.dtype).eps * scale:
-                self._sizes[i] = m + 1  # the span is invariant: the quadrature is exact
-            elif m + 1 < self.steps:
-                self._bases[i, m + 1] = rest / tail
+        columns, tails = rows[:, :-1], rows[:, -1]
+        self._small[alive, : m + 1, m] = self._small[alive, m, : m + 1] = columns
+        scales = np.maximum(np.abs(self._small[alive]).max((1, 2)), np.linalg.norm(columns, axis=1))
+        exhausted = tails <= 10 * torch.finfo(self.dtype).eps * scales
+        self._sizes[alive[exhausted]] = m + 1  # the span is invariant: the quadrature is exact
+        if m + 1 < self.steps and whole and not exhausted.any():
+            torch.div(rests, norms.to(self.dtype), out=self._bases[:, m + 1])
+        elif m + 1 < self.steps:
+            for i in np.flatnonzero(~exhausted):
+                torch.div(rests[i], float(tails[i]), out=self._bases[alive[i], m + 1])
         self._at = m + 1
 
     def _end(self) -> None:

@@ -9,7 +9,7 @@ entries are R G' h + G' R h.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,6 +105,15 @@ class _Layer:
     weight: Tensor
     h: Tensor
     adjoint: Tensor
+    _room: dict[str, Tensor] = field(default_factory=dict)
+
+    def times(self, a: Tensor, b: Tensor, name: str) -> Tensor:
+        """a @ b in memory that the next product takes again: pages of a new tensor cost as much as the arithmetic."""
+        size = a.shape[0] * b.shape[1]
+        room = self._room.get(name)
+        if room is None or room.numel() < size:
+            room = self._room[name] = a.new_empty(size)
+        return torch.mm(a, b, out=room[:size].view(a.shape[0], -1))
 
 
 @dataclass
@@ -153,7 +162,8 @@ class ChainPiece:
         kept = [
             t for s in self._steps for t in ((s.h, s.adjoint) if isinstance(s, _Layer) else (s.slope, s.bent)) if t is not None
         ]
-        return sum(t.numel() * t.element_size() for t in [*kept, *self._loss.slope])
+        worked = [t for s in self._steps if isinstance(s, _Layer) for t in (s.h, s.adjoint)]  # as large, in products
+        return sum(t.numel() * t.element_size() for t in [*kept, *worked, *self._loss.slope])
 
     def add(self, members: Sequence[int], rows: Tensor, product: Tensor) -> None:
         """Add H times each row `(k, m)` to `product`."""
@@ -215,17 +225,17 @@ def _own(layer: _Layer, members: Container[int]) -> tuple[dict[str, int], Tensor
 
 def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
     n, (wide, inner) = len(layer.h), layer.weight.shape
-    found = None if change is None else change.reshape(n * k, inner) @ layer.weight.T
+    found = None if change is None else layer.times(change.reshape(n * k, inner), layer.weight.T, "forward")
     own, h = _own(layer, v)
     if own:
         rows = torch.cat([v[place].reshape(k * wide, -1) for place in own.values()], 1)
-        found = h @ rows.T if found is None else found.view(n, k * wide).addmm_(h, rows.T)
+        found = layer.times(h, rows.T, "forward") if found is None else found.view(n, k * wide).addmm_(h, rows.T)
     return None if found is None else found.view(n, k, wide)
 
 
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
     n, (wide, inner) = len(layer.h), layer.weight.shape
-    found = curved.reshape(n * k, wide) @ layer.weight
+    found = layer.times(curved.reshape(n * k, wide), layer.weight, "backward")
     own, _ = _own(layer, v)
     if "weight" in own:
         weights = v[own["weight"]].transpose(0, 1).reshape(wide, k * inner)
