@@ -31,6 +31,7 @@ ANALYSES: dict[str, Analysis] = {
             "What does the loss look like around and between these weights?",
             SurfaceSpec,
             "landscape_core.analyses.surface:run",
+            version=2,
         ),
         Analysis(
             "spectrum",
@@ -38,6 +39,7 @@ ANALYSES: dict[str, Analysis] = {
             "How curved is it, and is this a minimum or a saddle?",
             SpectrumSpec,
             "landscape_core.analyses.spectrum:run",
+            version=2,
         ),
         Analysis(
             "overlap",
@@ -45,7 +47,7 @@ ANALYSES: dict[str, Analysis] = {
             "Does gradient descent live in a tiny subspace?",
             OverlapSpec,
             "landscape_core.analyses.overlap:run",
-            version=2,
+            version=3,
         ),
         Analysis(
             "counterfactual",
@@ -53,7 +55,7 @@ ANALYSES: dict[str, Analysis] = {
             "Does training need the top of the Hessian, where the gradient lies, or the rest?",
             CounterfactualSpec,
             "landscape_core.analyses.counterfactual:run",
-            version=2,
+            version=3,
         ),
         Analysis(
             "high_dimensions",
@@ -61,7 +63,7 @@ ANALYSES: dict[str, Analysis] = {
             "Which three-dimensional intuitions fail here?",
             HighDimensionsSpec,
             "landscape_core.analyses.high_dimensions:run",
-            version=2,
+            version=3,
         ),
         Analysis(
             "calibration",

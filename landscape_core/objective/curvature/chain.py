@@ -108,7 +108,7 @@ class _Layer:
     _room: dict[str, Tensor] = field(default_factory=dict)
 
     def times(self, a: Tensor, b: Tensor, name: str) -> Tensor:
-        """a @ b in memory that the next product takes again: pages of a new tensor cost as much as the arithmetic."""
+        """Matrix product a b in memory that the next takes again: pages of a new tensor cost as much as the arithmetic."""
         size = a.shape[0] * b.shape[1]
         room = self._room.get(name)
         if room is None or room.numel() < size:

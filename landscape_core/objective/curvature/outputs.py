@@ -44,8 +44,8 @@ class OutputLoss:
     def curvature(self, change: Sequence[Tensor]) -> list[Tensor]:
         """d2 L / d outputs2 times one change of each leaf."""
         if self._closed is not None:
-            name, p, weight = self._closed
-            return [_softmax(p, weight, change[0]) if name == "softmax" else weight * change[0]]
+            name, p, weighted = self._closed
+            return [_softmax(p, weighted, change[0]) if name == "softmax" else weighted * change[0]]
         return self._exactly(change)
 
     @property
@@ -57,8 +57,8 @@ class OutputLoss:
         """`curvature` of changes `(n, k, classes)` of one leaf `(n, classes)`, where it has a closed form."""
         if self._closed is None:
             raise ValueError("no closed form")
-        name, p, weight = self._closed
-        return _softmax(p[:, None], weight, changes) if name == "softmax" else weight * changes
+        name, p, weighted = self._closed
+        return _softmax(p[:, None], weighted[:, None], changes) if name == "softmax" else weighted * changes
 
     def _exactly(self, change: Sequence[Tensor]) -> list[Tensor]:
         known = [(d, c) for d, c in zip(self._first, change, strict=True) if d is not None and d.requires_grad]
@@ -83,17 +83,18 @@ class OutputLoss:
         change = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z)
         exact = self._exactly([change])[0]
         p = z.softmax(1)
-        for name, found in (("softmax", _softmax(p, p.new_ones(()), change)), ("constant", change)):
+        for name, found in (("softmax", _softmax(p, p, change)), ("constant", change)):
             norm = (found * found).sum()
             weight = (found * exact).sum() / norm
             if bool(norm > 0) and float((weight * found - exact).abs().max()) <= EXACT[z.dtype] * float(exact.abs().max()):
-                self._closed = (name, p, weight)
+                self._closed = (name, p, weight * p if name == "softmax" else weight)
                 self._first = [None]
                 return
 
 
-def _softmax(p: Tensor, weight: Tensor, change: Tensor) -> Tensor:
-    scaled = weight * p * change
+def _softmax(p: Tensor, weighted: Tensor, change: Tensor) -> Tensor:
+    """Each row of a change times w (diag p - pp'), from p and w p."""
+    scaled = weighted * change
     # A product with ones sums short rows several times faster than `sum`.
     return torch.addcmul(scaled, p, scaled @ p.new_ones(p.shape[-1], 1), value=-1)
 
