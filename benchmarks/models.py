@@ -26,12 +26,12 @@ class Case:
 
     name: str
     title: str
-    build: Callable[[], tuple[nn.Module, Tensor, Tensor]]
+    build: Callable[[torch.Generator], tuple[nn.Module, Tensor, Tensor]]
     grid: int
     every_reference: int = 1  # every how many grid points are also evaluated in float64
 
 
-def digits() -> tuple[nn.Module, Tensor, Tensor]:
+def digits(generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:  # noqa: ARG001
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -39,33 +39,37 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
     return build_model(MLPArchitecture(widths=(32,)), (64,), 10), inputs, targets
 
 
-def mlp() -> tuple[nn.Module, Tensor, Tensor]:
-    inputs, targets = blobs(2048, (784,), 0.15)
+def mlp(generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:
+    inputs, targets = blobs(2048, (784,), 0.15, generator)
     return build_model(MLPArchitecture(widths=(512, 512)), (784,), 10), inputs, targets
 
 
-def lenet() -> tuple[nn.Module, Tensor, Tensor]:
-    inputs, targets = blobs(2048, (1, 28, 28), 0.4)
+def lenet(generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:
+    inputs, targets = blobs(2048, (1, 28, 28), 0.4, generator)
     return build_model(LeNetArchitecture(), (1, 28, 28), 10), inputs, targets
 
 
-def resnet() -> tuple[nn.Module, Tensor, Tensor]:
-    inputs, targets = blobs(1024, (3, 32, 32), 0.4)
+def resnet(generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:
+    inputs, targets = blobs(1024, (3, 32, 32), 0.4, generator)
     return build_model(ResNetArchitecture(depth=20), (3, 32, 32), 10), inputs, targets
 
 
-def transformer() -> tuple[nn.Module, Tensor, Tensor]:
+def transformer(generator: torch.Generator) -> tuple[nn.Module, Tensor, Tensor]:
     """Next tokens of arithmetic sequences modulo 64, 32 tokens a sample."""
-    first, step = torch.randint(0, 64, (512, 1)), torch.randint(1, 8, (512, 1))
+    first, step = (torch.randint(low, high, (512, 1), generator=generator) for low, high in ((0, 64), (1, 8)))
     tokens = (first + step * torch.arange(33)) % 64
     return LanguageModel(), tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
-def blobs(count: int, shape: tuple[int, ...], distance: float) -> tuple[Tensor, Tensor]:
+def blobs(count: int, shape: tuple[int, ...], distance: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Ten noisy classes: `distance` times a random centre plus unit noise, one label in ten random."""
-    centers, targets = torch.randn(10, *shape), torch.randint(0, 10, (count,))
-    inputs = distance * centers[targets] + torch.randn(count, *shape)
-    return inputs, torch.where(torch.rand(count) < 0.1, torch.randint(0, 10, (count,)), targets)
+    centers = torch.randn(10, *shape, generator=generator)
+    targets = torch.randint(0, 10, (count,), generator=generator)
+    inputs = distance * centers[targets] + torch.randn(count, *shape, generator=generator)
+    wrong = torch.rand(count, generator=generator) < 0.1
+    targets = targets.clone()
+    targets[wrong] = torch.randint(0, 10, (int(wrong.sum()),), generator=generator)
+    return inputs, targets
 
 
 class LanguageModel(nn.Module):
@@ -118,13 +122,17 @@ CASES = {
 
 
 def trained(case: Case) -> tuple[nn.Module, Tensor, Tensor]:
-    """The case's network after a few steps of Adam, in evaluation mode, with its data: seeded, the same in every process."""
+    """The case's network after a few steps of Adam, in evaluation mode, with its data: seeded, the same in every process.
+
+    Data and batches are drawn from one generator and weights from another.
+    """
+    generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, inputs, targets = case.build()
+        model, inputs, targets = case.build(generator)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         for _ in range(TRAINING_STEPS):
-            rows = torch.randint(0, len(inputs), (BATCH,))
+            rows = torch.randint(0, len(inputs), (BATCH,), generator=generator)
             optimizer.zero_grad()
             F.cross_entropy(model(inputs[rows]), targets[rows]).backward()
             optimizer.step()
