@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from landscape_core.tasks.architectures import build_model
 
 TRAINING_STEPS = 40
 BATCH = 128
+NETWORKS = "LANDSCAPE_BENCHMARK_NETWORKS"  # the environment's name of a folder that lives as long as one run
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,23 @@ CASES = {
 def trained(case: Case) -> tuple[nn.Module, Tensor, Tensor]:
     """The case's network after a few steps of Adam, in evaluation mode, with its data: seeded, the same in every process.
 
-    Data and batches are drawn from one generator and weights from another.
+    Data and batches are drawn from one generator and weights from another. Workers of one run train it once: the first leaves
+    the weights in the folder that `NETWORKS` names.
     """
     generator = torch.Generator().manual_seed(0)
+    kept = Path(os.environ[NETWORKS]) / f"{case.name}.pt" if NETWORKS in os.environ else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, inputs, targets = case.build(generator)
+        if kept and kept.exists():
+            model.load_state_dict(torch.load(kept))
+            return model.eval(), inputs, targets
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         for _ in range(TRAINING_STEPS):
             rows = torch.randint(0, len(inputs), (BATCH,), generator=generator)
             optimizer.zero_grad()
             F.cross_entropy(model(inputs[rows]), targets[rows]).backward()
             optimizer.step()
+    if kept:
+        torch.save(model.state_dict(), kept)
     return model.eval(), inputs, targets
