@@ -69,7 +69,6 @@ def blobs(count: int, shape: tuple[int, ...], distance: float, generator: torch.
     targets = torch.randint(0, 10, (count,), generator=generator)
     inputs = distance * centers[targets] + torch.randn(count, *shape, generator=generator)
     wrong = torch.rand(count, generator=generator) < 0.1
-    targets = targets.clone()
     targets[wrong] = torch.randint(0, 10, (int(wrong.sum()),), generator=generator)
     return inputs, targets
 

@@ -93,7 +93,7 @@ class Quadrature:
         m, alive = self._at, np.flatnonzero(self._sizes > self._at)
         whole = len(alive) == len(self._bases)
         last, bases = self._bases[:, m], self._bases[:, : m + 1]
-        given = last if whole else last[torch.from_numpy(alive).to(self.device)]
+        given = last if whole else last[torch.from_numpy(alive)]
         products = multiplied(self.operator, given.T, self.dtype).T.contiguous()
         self.products += len(alive)
         rests, coefficients = orthogonal_each(bases if whole else [bases[i] for i in alive], products)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .chain import Step, find_chain
-from .outputs import OutputLoss
+from .outputs import OutputLoss, beside
 from .reference import HessianOperator
 
 if TYPE_CHECKING:
@@ -60,15 +60,11 @@ def facts(objective: Objective) -> Facts:
 
 
 def _has_known_curvature(objective: Objective) -> bool:
-    """Whether the loss, on a few samples, has the curvature of cross-entropy or of squared error by the outputs.
-
-    It is asked beside the network's own outputs: where those are sure of every class there is next to no curvature to see.
-    """
+    """Whether the loss, on a few samples, has the curvature of cross-entropy or of squared error by the outputs."""
     try:
         piece = next(objective.batches("train")[0].chunks(ROWS))
         with torch.no_grad():
-            outputs = objective.network(piece.inputs).clamp(-3, 3)
-        outputs += torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+            outputs = beside(objective.network(piece.inputs))
         return OutputLoss(objective, outputs.requires_grad_(), piece).spreads
     except Exception:  # whatever a loss does with so few: it is examined
         return False

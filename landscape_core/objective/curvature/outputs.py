@@ -92,6 +92,12 @@ class OutputLoss:
                 return
 
 
+def beside(z: Tensor) -> Tensor:
+    """Random outputs near z that are sure of nothing: where z is, a loss has next to no slope and curvature to be known by."""
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z)
+    return z.detach().nan_to_num(0.0, 0.0, 0.0).clamp(-3, 3) + noise
+
+
 def _softmax(p: Tensor, weighted: Tensor, change: Tensor) -> Tensor:
     """Each row of a change times w (diag p - pp'), from p and w p."""
     scaled = weighted * change
@@ -126,8 +132,7 @@ class Likelihood:
         z = scores(outputs)
         if not isinstance(z, Tensor) or not isinstance(batch.targets, Tensor) or z.numel() == 0:
             raise InputError(_UNKNOWN)
-        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z)
-        leaf = (z.detach().nan_to_num(0.0, 0.0, 0.0).clamp(-3, 3) + noise).requires_grad_()
+        leaf = beside(z).requires_grad_()
         loss = objective.term(copy.deepcopy(outputs, _memo(outputs, z, leaf)), batch) * objective.weight()
         slope = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
         if slope is None:
