@@ -12,6 +12,7 @@ from ...specs import InputError
 from ..batches import Batch
 from .chain import ChainPiece
 from .checks import Facts, differences
+from .convolution import lean_convolutions
 from .operator import CurvatureOperator, Piece, flat
 from .outputs import EXACT
 from .reference import refuse_severed, twice_differentiable
@@ -109,7 +110,8 @@ class _Graph:
     def __init__(self, operator: Hessian, network: Network, batch: Batch):
         self._parts = operator.parts
         self._parameters = network.parameters
-        value = operator.objective.weighted_term(network, batch)
+        with lean_convolutions():
+            value = operator.objective.weighted_term(network, batch)
         found: Sequence[Tensor | None] = [None] * len(self._parameters)
         if value.requires_grad:
             found = torch.autograd.grad(value, self._parameters, create_graph=True, allow_unused=True)
