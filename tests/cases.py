@@ -40,9 +40,11 @@ class Case:
             model = self.model()
             for module in model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):  # as after training: nothing at its default
-                    module.running_mean.normal_(0, 0.5)
-                    module.running_var.uniform_(0.5, 2)
-                    module.weight.data.uniform_(0.5, 1.5)
+                    if module.track_running_stats:
+                        module.running_mean.normal_(0, 0.5)
+                        module.running_var.uniform_(0.5, 2)
+                    if module.affine:
+                        module.weight.data.uniform_(0.5, 1.5)
             return model.to(dtype), self.loss, self.batches()
 
 

@@ -1,77 +1,81 @@
-"""Convolutions whose products with the Hessian cost what they must.
+"""Convolutions whose derivatives cost what they must, as often as they are derived.
 
 PyTorch's second derivative of a convolution also derives by inputs that are data, and writes derivatives by weights as
-convolutions with kernels as large as images; batch normalisation with fixed statistics is several passes more over every
-activation. Inside `lean_convolutions` both take the forms below, which differ by rounding alone.
+convolutions with kernels as large as images; batch normalisation with fixed statistics takes several passes more over every
+activation. `lean_convolutions` gives both the forms below, which differ from those by rounding alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.overrides import TorchFunctionMode
 
-CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+CONVOLUTIONS: dict[Callable[..., Tensor], int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}  # and their dimensions
 
 
-class lean_convolutions(TorchFunctionMode):  # noqa: N801 a context manager
-    """Inside, convolutions are built for two derivatives, and batch normalisation with fixed statistics after one is folded
-    into its weight: s * (W x + b - mean) + beta = (s W) x + s (b - mean) + beta, s = gamma / sqrt(var + eps).
+class lean_convolutions(TorchFunctionMode):
+    """Inside, a convolution's derivatives are three bilinear maps that derive into each other, and batch normalisation with
+    fixed statistics right after one is part of it: s (W x + b - mean) + beta = (s W) x + s (b - mean) + beta with
+    s = gamma / sqrt(var + eps). What is no plain convolution stays PyTorch's own.
     """
 
     def __torch_function__(
-        self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs, found = kwargs or {}, None
         if func in CONVOLUTIONS:
-            found = _convolved(CONVOLUTIONS[func], *args, **(kwargs or {}))
+            found = _convolved(CONVOLUTIONS[func], *args, **kwargs)
         elif func is F.batch_norm:
-            found = _normalised(*args, **(kwargs or {}))
-        else:
-            found = None
-        return func(*args, **(kwargs or {})) if found is None else found
+            found = _normalised(*args, **kwargs)
+        return func(*args, **kwargs) if found is None else found
 
 
-class _Settings:
-    """Stride, padding and dilation, one number a dimension, and groups."""
+class _Settings(NamedTuple):
+    """Of a convolution; a number for each dimension where there are several."""
 
-    def __init__(self, stride: list[int], padding: list[int], dilation: list[int], groups: int):
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         zeros = [0] * len(self.stride)
         return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, False, zeros, self.groups)
 
-    def backward(self, x: Tensor, weight: Tensor, output: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
-        """The derivatives of <output, conv(x, weight, bias)> by x, weight, bias, where wanted."""
-        zeros, sizes = [0] * len(self.stride), [weight.shape[0]]
+    def derive(self, x: Tensor, weight: Tensor, output: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+        """The derivatives of <output, convolve(x, weight, bias)> by x, weight and bias, those wanted."""
+        zeros = [0] * len(self.stride)
         return torch.ops.aten.convolution_backward(
-            output, x, weight, sizes, self.stride, self.padding, self.dilation, False, zeros, self.groups, list(wanted)
+            output, x, weight, weight.shape[:1], self.stride, self.padding, self.dilation, False, zeros, self.groups, wanted
         )
 
 
 class _Convolution(Function):
-    """conv(x, weight) + bias."""
+    """weight * x + bias."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.settings = settings
-        return settings.forward(x, weight, bias)
+        return settings.convolve(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, output: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        return (*_Derivatives.apply(x, weight, output, ctx.needs_input_grad[:3], ctx.settings), None)
+        return (*_Derivatives.apply(*ctx.saved_tensors, output, ctx.needs_input_grad[:3], ctx.settings), None)
 
 
 class _Derivatives(Function):
-    """The derivatives of <output, conv(x, weight) + bias> by x, weight and bias: linear in each of x, weight and output."""
+    """The derivatives of <output, weight * x + bias> by x, weight and bias, those wanted."""
 
     @staticmethod
     def forward(
@@ -80,31 +84,29 @@ class _Derivatives(Function):
         ctx.save_for_backward(x, weight, output)
         ctx.set_materialize_grads(False)
         ctx.settings = settings
-        return settings.backward(x, weight, output, wanted)
+        return settings.derive(x, weight, output, wanted)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, by_x: Tensor | None, by_weight: Tensor | None, by_bias: Tensor | None) -> tuple[Tensor | None, ...]:
+        # The trilinear <output, weight * by_x + by_weight * x + by_bias> by x, weight and output.
         x, weight, output = ctx.saved_tensors
-        settings = ctx.settings
-        wants_x, wants_weight, wants_output = ctx.needs_input_grad[:3]
+        for_x, for_weight, for_output = ctx.needs_input_grad[:3]
         found_x = found_weight = found_output = None
-        if by_x is not None:
-            if wants_output:
-                found_output = settings.forward(by_x, weight, by_bias)
-                by_bias = None
-            if wants_weight:
-                found_weight = settings.backward(by_x, weight, output, (False, True, False))[1]
-        if by_weight is not None:
-            if wants_output:
-                more = settings.forward(x, by_weight, by_bias)
-                found_output = more if found_output is None else found_output.add_(more)
-                by_bias = None
-            if wants_x:
-                found_x = settings.backward(x, by_weight, output, (True, False, False))[0]
-        if by_bias is not None and wants_output:
-            found_output = by_bias.view(-1, *[1] * (output.dim() - 2)).expand_as(output)
+        if by_weight is not None and for_x:
+            found_x = _Derivatives.apply(x, by_weight, output, (True, False, False), ctx.settings)[0]
+        if by_x is not None and for_weight:
+            found_weight = _Derivatives.apply(by_x, weight, output, (False, True, False), ctx.settings)[1]
+        if for_output:
+            for pair in ((by_x, weight), (x, by_weight)):
+                if pair[0] is not None and pair[1] is not None:
+                    more = _Convolution.apply(*pair, by_bias, ctx.settings)
+                    found_output, by_bias = more if found_output is None else found_output + more, None
+            if by_bias is not None:
+                found_output = by_bias.view(-1, *[1] * (output.dim() - 2)).expand_as(output)
         return found_x, found_weight, found_output, None, None
+
+
+# -- what is recognised, or None ------------------------------------------------------------------------------------------
 
 
 def _convolved(
@@ -112,29 +114,36 @@ def _convolved(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """The convolution, or None where PyTorch's own must do."""
-    if input.dim() != dimensions + 2 or input.is_complex() or not weight.requires_grad:
+    derived = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
+    if input.dim() != dimensions + 2 or not derived or _elsewhere(input.device.type):
         return None
 
-    def each(setting: Any) -> list[int]:
+    def each(setting: int | Sequence[int]) -> list[int]:
         found = [setting] if isinstance(setting, int) else [*setting]
         return found * dimensions if len(found) == 1 else found
 
-    steps = each(dilation)
+    dilations = each(dilation)
     if isinstance(padding, str):
-        around = [d * (k - 1) * (padding == "same") for d, k in zip(steps, weight.shape[2:], strict=True)]
-        if any(a % 2 for a in around):
+        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilations, weight.shape[2:], strict=True)]
+        if any(t % 2 for t in total):  # more on one side than on the other
             return None
-        padding = [a // 2 for a in around]
-    settings = _Settings(each(stride), each(padding), steps, groups)
+        padding = [t // 2 for t in total]
+    settings = _Settings(each(stride), each(padding), dilations, groups)
     found = _Convolution.apply(input, weight, bias, settings)
-    found.convolved = input, weight, bias, settings, input._version
+    found.convolution = input, weight, bias, settings, input._version
     return found
+
+
+def _elsewhere(device: str) -> bool:
+    """Inside torch.func, autocast, or activation checkpoints, which run a layer again where nothing is changed."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    again = hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
+    return again or torch._C._are_functorch_transforms_active() or torch.is_autocast_enabled(device)
 
 
 def _normalised(
@@ -147,14 +156,14 @@ def _normalised(
     momentum: float = 0.1,  # noqa: ARG001 of statistics that stay as they are
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """The folded convolution, or None where there is none to fold into."""
-    if training or running_mean is None or running_var is None or input._version or not hasattr(input, "convolved"):
+    known = getattr(input, "convolution", None)
+    if known is None or training or running_mean is None or running_var is None or input._version or input._backward_hooks:
         return None
-    x, kernel, shift, settings, version = input.convolved
+    x, kernel, shift, settings, version = known
     if x._version != version:
         return None
     scale = (running_var + eps).rsqrt()
     scale = scale if weight is None else weight * scale
-    shift = -running_mean if shift is None else shift - running_mean
-    shift = shift * scale if bias is None else bias + shift * scale
+    shift = (-running_mean if shift is None else shift - running_mean) * scale
+    shift = shift if bias is None else bias + shift
     return _Convolution.apply(x, kernel * scale.view(-1, *[1] * (kernel.dim() - 1)), shift, settings)

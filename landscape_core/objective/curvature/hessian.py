@@ -58,7 +58,8 @@ class Hessian(CurvatureOperator):
         if self.method == "chain":
             self._add(rows, product)  # arithmetic alone
         elif self.method == "graph":
-            super()._multiply(rows, product)
+            with lean_convolutions():
+                super()._multiply(rows, product)
         else:
             with twice_differentiable(self._store.network):
                 self._differences(rows, product)
@@ -110,8 +111,7 @@ class _Graph:
     def __init__(self, operator: Hessian, network: Network, batch: Batch):
         self._parts = operator.parts
         self._parameters = network.parameters
-        with lean_convolutions():
-            value = operator.objective.weighted_term(network, batch)
+        value = operator.objective.weighted_term(network, batch)
         found: Sequence[Tensor | None] = [None] * len(self._parameters)
         if value.requires_grad:
             found = torch.autograd.grad(value, self._parameters, create_graph=True, allow_unused=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -212,11 +213,14 @@ class _Store:
         """Whether there is room for one more piece; takes it."""
         if self._room is None:
             self._room = _free(self._theta.device) if self._memory is None else self._memory
-            self._constant, self._per_row = self._bytes(batch)
-        needed = int(self._constant + self._per_row * batch.rows)
+            try:
+                self._constant, self._per_row = self._bytes(batch)
+            except RuntimeError:  # torch.func inside a model forbids to look: nothing is kept
+                self._constant, self._per_row = math.inf, 0.0
+        needed = self._constant + self._per_row * batch.rows
         if needed > self._room:
             return False
-        self._room -= needed
+        self._room -= int(needed)
         return True
 
     def _bytes(self, batch: Batch) -> tuple[float, float]:
