@@ -341,7 +341,8 @@ def test_kept_pieces_and_new_ones_give_the_same_and_memory_decides(kind, model):
     assert (kept._store.built, never._store.built) == (pieces, 2 * pieces)
     assert len(kept._store._kept) == pieces
     assert not never._store._kept
-    some = make(memory=int(kept._store._constant * 2 + kept._store._per_row * 65))
+    constant, per_row = kept._store._linear
+    some = make(memory=int(2 * constant + 65 * per_row))
     assert torch.equal(some @ v, first)
     assert 0 < len(some._store._kept) < pieces
 

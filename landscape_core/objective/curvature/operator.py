@@ -27,7 +27,7 @@ COLUMNS = 64  # of the identity in one block, for the dense matrix
 
 
 class Piece(Protocol):
-    """One chunk of data with all that its products at this theta share."""
+    """One chunk of data with all that its products at this theta share; its size in `nbytes`, unless that is a graph's."""
 
     def add(self, members: Sequence[int], rows: Tensor, product: Tensor) -> None:
         """Add the matrix times each row of `rows` `(k, m)` to `product` `(k, m)`; m counts the parameters of `members`."""
@@ -185,6 +185,7 @@ class _Store:
         self._memory = memory
         self._kept: dict[int, Piece] = {}
         self._room: int | None = None  # bytes left
+        self._linear: tuple[float, float] | None = None  # bytes of a graph: a constant, and for each row
         self.built = 0  # pieces made so far
 
     @property
@@ -202,29 +203,29 @@ class _Store:
             piece = self._kept.get(number)
             if piece is None:
                 with twice_differentiable(self.network):
-                    fits = self._fits(batch)
                     piece = self.builder.build(self.network, batch, number)
+                    fits = self._fits(piece, batch)
                 self.built += 1
                 if fits:
                     self._kept[number] = piece
             yield piece
 
-    def _fits(self, batch: Batch) -> bool:
+    def _fits(self, piece: Piece, batch: Batch) -> bool:
         """Whether there is room for one more piece; takes it."""
         if self._room is None:
             self._room = _free(self._theta.device) if self._memory is None else self._memory
-            try:
-                self._constant, self._per_row = self._bytes(batch)
-            except RuntimeError:  # torch.func inside a model forbids to look: nothing is kept
-                self._constant, self._per_row = math.inf, 0.0
-        needed = self._constant + self._per_row * batch.rows
+        needed = float(getattr(piece, "nbytes", math.inf))
+        if math.isinf(needed):
+            if self._linear is None:
+                self._linear = self._bytes(batch)
+            needed = self._linear[0] + self._linear[1] * batch.rows
         if needed > self._room:
             return False
         self._room -= int(needed)
         return True
 
     def _bytes(self, batch: Batch) -> tuple[float, float]:
-        """What a piece keeps, as a constant and a part for each row: measured on two small pieces, or on this one."""
+        """What a graph keeps, as a constant and a part for each row: measured on two small pieces, or on this one."""
         few = max(2, batch.rows // 16)
         if 4 * few <= batch.rows:
             try:
@@ -232,7 +233,10 @@ class _Store:
                 return max(0.0, 2 * small - double), max(0.0, double - small) / few
             except RuntimeError:  # a model that takes whole batches only
                 pass
-        return 0.0, self._measured(batch) / max(1, batch.rows)
+        try:
+            return 0.0, self._measured(batch) / max(1, batch.rows)
+        except RuntimeError:  # torch.func inside a model forbids to look: nothing is kept
+            return math.inf, 0.0
 
     def _measured(self, batch: Batch) -> int:
         sizes: dict[int, int] = {}
@@ -245,9 +249,9 @@ class _Store:
             return t.detach()  # the tensor itself would close a cycle
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            piece = self.builder.build(self.network, batch, 0)
+            self.builder.build(self.network, batch, 0)
         sizes.pop(own, None)
-        return sum(sizes.values()) + int(getattr(piece, "nbytes", 0))
+        return sum(sizes.values())
 
 
 def _free(device: torch.device) -> int:

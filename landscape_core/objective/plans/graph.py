@@ -49,7 +49,7 @@ class Traced:
         self.graph.lint()
         self.itemsize = network.buffer.element_size()
         self.on_cpu = network.buffer.device.type == "cpu"
-        _Shapes(fx.GraphModule(self.root, self.graph)).run(batch.inputs)
+        _Shapes(self.root, graph=self.graph).run(batch.inputs)
 
     def function(self, graph: fx.Graph) -> Callable[..., Any]:
         """A part of the graph as straight-line code."""
