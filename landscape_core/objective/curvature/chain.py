@@ -167,7 +167,8 @@ class ChainPiece:
 
     def add(self, members: Sequence[int], rows: Tensor, product: Tensor) -> None:
         """Add H times each row `(k, m)` to `product`."""
-        width = max(1, BLOCK // self._widest)
+        parts = -(-len(rows) // max(1, BLOCK // self._widest))
+        width = -(-len(rows) // parts)
         with torch.no_grad():
             for v, out in zip(rows.split(width), product.split(width), strict=True):
                 self._add(self._split(members, v), self._split(members, out))
