@@ -43,7 +43,7 @@ from workers import Contenders, Row, Worker, headline, ratio, serve, take_turns
 TASKS = ("products", "pairs", "density", "trace")
 REPEATS = {"digits": 30}  # of a product, so that a round can be timed
 PROBES = {"digits": (8, 40), "mlp": (4, 20), "lenet": (4, 20), "resnet": (2, 10), "transformer": (2, 20)}  # and steps
-TRACED = ("digits", "mlp")
+TRACED = {"digits": 200, "mlp": 40}  # after so many steps of training
 DENSE = ("digits",)  # small enough for the whole matrix
 STRICT = ("digits",)  # where PyHessian is also run until its residuals are as small as the others'
 SEEDS = 5
@@ -137,6 +137,10 @@ def contenders(case: str, name: str) -> Contenders:
     def truth() -> np.ndarray:
         return torch.linalg.eigvalsh(library.exact()).numpy()
 
+    def trace() -> dict[str, object]:
+        later = available()[name](case, TRACED[case])
+        return traced(later, float(later.exact().trace()) if case in DENSE else None)
+
     return {
         "gradient": gradient,
         "product": lambda: product("product"),
@@ -152,7 +156,7 @@ def contenders(case: str, name: str) -> Contenders:
         "residual": lambda: {"residual": residual(library, *last)},
         "density": density,
         "deviation": lambda: {"deviation": deviation(*last, truth())},
-        "trace": lambda: traced(library, float(truth().sum()) if case in DENSE else None),
+        "trace": trace,
     }
 
 
@@ -314,7 +318,8 @@ class Comparison:
             _verdict("time by that of PyHessian", ratio(ours, rows[PYHESSIAN], self.threads), DENSITY_BY.get(self.name))
 
     def _trace(self) -> None:
-        print(f"  {'trace to 1 %':48s}{'products':>9s}{'error':>9s}{'s':>9s}")
+        title = f"trace to 1 %, after {TRACED[self.name]} steps of training"
+        print(f"  {title:48s}{'products':>9s}{'error':>9s}{'s':>9s}")
         for label, worker in self.workers.items():
             for row in worker.ask("trace")["methods"]:
                 what = f"{label}, {row['method']}"

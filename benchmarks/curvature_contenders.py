@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from models import CASES, trained
+from models import CASES, TRAINING_STEPS, trained
 from torch import Tensor, nn
 
 from landscape_core.analyses.symmetries import equal_diagonals
@@ -30,8 +30,8 @@ BLOCK = {"digits": 8}  # probes advanced together, where it pays
 class Library:
     """One case, and what a library computes of its Hessian."""
 
-    def __init__(self, name: str):
-        model, inputs, targets = trained(CASES[name])
+    def __init__(self, name: str, steps: int = TRAINING_STEPS):
+        model, inputs, targets = trained(CASES[name], steps)
         self.name, self.model, self.loss = name, model, nn.CrossEntropyLoss()
         self.inputs, self.targets = inputs[: SAMPLES.get(name)], targets[: SAMPLES.get(name)]
         self.parameters = list(model.parameters())
@@ -67,8 +67,8 @@ class Library:
 
 
 class Ours(Library):
-    def __init__(self, name: str):
-        super().__init__(name)
+    def __init__(self, name: str, steps: int = TRAINING_STEPS):
+        super().__init__(name, steps)
         self.objective = self._objective()
 
     def _objective(self) -> Objective:
@@ -132,8 +132,8 @@ class Ours(Library):
 
 
 class PyHessian(Library):
-    def __init__(self, name: str):
-        super().__init__(name)
+    def __init__(self, name: str, steps: int = TRAINING_STEPS):
+        super().__init__(name, steps)
         module = importlib.import_module("pyhessian.hessian")  # the package hides it behind its class
         product = module.hessian_vector_product
 

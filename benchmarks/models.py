@@ -122,14 +122,14 @@ CASES = {
 }
 
 
-def trained(case: Case) -> tuple[nn.Module, Tensor, Tensor]:
+def trained(case: Case, steps: int = TRAINING_STEPS) -> tuple[nn.Module, Tensor, Tensor]:
     """The case's network after a few steps of Adam, in evaluation mode, with its data: seeded, the same in every process.
 
     Data and batches are drawn from one generator and weights from another. Workers of one run train it once: the first leaves
     the weights in the folder that `NETWORKS` names.
     """
     generator = torch.Generator().manual_seed(0)
-    kept = Path(os.environ[NETWORKS]) / f"{case.name}.pt" if NETWORKS in os.environ else None
+    kept = Path(os.environ[NETWORKS]) / f"{case.name}-{steps}.pt" if NETWORKS in os.environ else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, inputs, targets = case.build(generator)
@@ -137,7 +137,7 @@ def trained(case: Case) -> tuple[nn.Module, Tensor, Tensor]:
             model.load_state_dict(torch.load(kept))
             return model.eval(), inputs, targets
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-        for _ in range(TRAINING_STEPS):
+        for _ in range(steps):
             rows = torch.randint(0, len(inputs), (BATCH,), generator=generator)
             optimizer.zero_grad()
             F.cross_entropy(model(inputs[rows]), targets[rows]).backward()
