@@ -128,7 +128,7 @@ class ChainPiece:
     """The products of one chunk."""
 
     def __init__(self, operator: CurvatureOperator, steps: Sequence[Step], network: Network, batch: Batch):
-        self._parts_of = [(e.offset, e.size, e.shape) for e in operator.objective.space.entries]
+        self._parts_of = [(e.size, e.shape) for e in operator.objective.space.entries]
         value = batch.inputs.flatten(1)
         before: list[Tensor] = []
         for step in steps:
@@ -175,12 +175,8 @@ class ChainPiece:
 
     def _split(self, members: Sequence[int], rows: Tensor) -> dict[int, Tensor]:
         """Views `(k, *shape)` of the rows' parts, by entry."""
-        found, start = {}, 0
-        for i in members:
-            _, size, form = self._parts_of[i]
-            found[i] = rows[:, start : start + size].view(len(rows), *form)
-            start += size
-        return found
+        pieces = rows.split([self._parts_of[i][0] for i in members], 1)
+        return {i: piece.view(len(rows), *self._parts_of[i][1]) for i, piece in zip(members, pieces, strict=True)}
 
     def _add(self, v: dict[int, Tensor], out: dict[int, Tensor]) -> None:
         k = len(next(iter(v.values())))

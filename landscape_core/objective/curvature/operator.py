@@ -101,7 +101,7 @@ class CurvatureOperator:
                     self._multiply(rows, product)
         self.objective.counts["products"] += len(rows)
         self._products += len(rows)
-        if not bool((torch.linalg.vector_norm(product, torch.inf, dim=1) > 0).all()):
+        if not bool(product.any(1).all()):
             self._zeros += int((~product.any(1) & rows.any(1)).sum())
         return product.T.reshape(vectors.shape)
 
