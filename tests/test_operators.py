@@ -401,6 +401,20 @@ def test_a_cancelled_product_leaves_nothing_behind():
     assert given.loss() == small(batches=sizes_of(4, sizes=(5, 4, 7))).loss()
 
 
+@pytest.mark.parametrize("model", [tanh_mlp, cnn], ids=["chain", "graph"])
+def test_the_callers_modes_do_not_reach_into_products(model):
+    shape = (4,) if model is tanh_mlp else (2, 6, 6)
+    given = objective(Case("modes", model, F.cross_entropy, sizes_of(*shape)), torch.float32)
+    v = torch.ones(given.space.size)
+    kept = given.hessian()
+    expected = kept @ v
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert torch.equal(kept @ v, expected)
+        assert torch.equal(given.hessian(memory=0) @ v, expected)
+    with torch.inference_mode():
+        assert torch.equal(given.hessian() @ v, expected)
+
+
 def test_dense_matrices_have_a_limit():
     big = Objective(nn.Linear(300, 11), F.cross_entropy, (torch.randn(2, 300), torch.tensor([0, 1])))
     with pytest.raises(InputError, match="at most 3000"):

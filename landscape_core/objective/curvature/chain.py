@@ -23,7 +23,6 @@ from ..plans.stages import outputs
 from .outputs import OutputLoss
 
 if TYPE_CHECKING:
-    from ..network import Network
     from ..objective import Objective
     from .operator import CurvatureOperator
 
@@ -105,7 +104,15 @@ class _Layer:
     weight: Tensor
     h: Tensor
     adjoint: Tensor
+    own: dict[str, int] = field(default_factory=dict)  # those of the places that products are taken with
+    inputs: Tensor = field(init=False)  # the columns of h that belong to them
     _room: dict[str, Tensor] = field(default_factory=dict)
+
+    def choose(self, members: Container[int]) -> None:
+        """Take products with those of the parameters that are members."""
+        self.own = {name: place for name, place in self.places.items() if place in members}
+        inner = self.weight.shape[1]
+        self.inputs = self.h[:, 0 if "weight" in self.own else inner : inner + ("bias" in self.own)]
 
     def times(self, a: Tensor, b: Tensor, name: str) -> Tensor:
         """Matrix product a b in memory that the next takes again: pages of a new tensor cost as much as the arithmetic."""
@@ -127,15 +134,21 @@ class _Bend:
 class ChainPiece:
     """The products of one chunk."""
 
-    def __init__(self, operator: CurvatureOperator, steps: Sequence[Step], network: Network, batch: Batch):
-        self._parts_of = [(e.size, e.shape) for e in operator.objective.space.entries]
+    def __init__(self, operator: CurvatureOperator, steps: Sequence[Step], batch: Batch):
+        entries = operator.objective.space.entries
+        parts = operator.parts(range(len(entries)), operator.theta)
+
+        def tensor(place: int | Tensor) -> Tensor:
+            return parts[place] if isinstance(place, int) else place
+
+        self._parts_of = [(e.size, e.shape) for e in entries]
         value = batch.inputs.flatten(1)
         before: list[Tensor] = []
         for step in steps:
             before.append(value)
             if isinstance(step, Weights):
-                weight, bias = _tensor(network, step.weight), step.bias
-                value = F.linear(value, weight, None if bias is None else _tensor(network, bias))
+                weight, bias = tensor(step.weight), step.bias
+                value = F.linear(value, weight, None if bias is None else tensor(bias))
             else:
                 value = step(value)
             value = value.detach()
@@ -144,7 +157,7 @@ class ChainPiece:
         self._steps: list[_Layer | _Bend] = []
         for step, given in zip(reversed(steps), reversed(before), strict=True):
             if isinstance(step, Weights):
-                weight = _tensor(network, step.weight)
+                weight = tensor(step.weight)
                 places = {name: place for name, place in vars(step).items() if isinstance(place, int)}
                 h = F.pad(given, (0, 1), value=1.0) if "bias" in places else given
                 self._steps.insert(0, _Layer(places, weight, h, adjoint))
@@ -154,6 +167,7 @@ class ChainPiece:
                 self._steps.insert(0, _Bend(slope, None if second is None else second * adjoint))
                 adjoint = adjoint * slope
         layers = [s for s in self._steps if isinstance(s, _Layer)]
+        self._members: Sequence[int] = ()
         self._widest = max(max(s.weight.shape) if i else s.weight.shape[0] for i, s in enumerate(layers)) * max(1, batch.rows)
 
     @property
@@ -167,6 +181,11 @@ class ChainPiece:
 
     def add(self, members: Sequence[int], rows: Tensor, product: Tensor) -> None:
         """Add H times each row `(k, m)` to `product`."""
+        if members is not self._members:
+            self._members = members
+            for step in self._steps:
+                if isinstance(step, _Layer):
+                    step.choose(members)
         parts = -(-len(rows) // max(1, BLOCK // self._widest))
         width = -(-len(rows) // parts)
         with torch.no_grad():
@@ -213,19 +232,11 @@ class ChainPiece:
             return torch.stack([self._loss.curvature([c.contiguous()])[0] for c in change.unbind(1)], 1)
 
 
-def _own(layer: _Layer, members: Container[int]) -> tuple[dict[str, int], Tensor]:
-    """Those of the layer's parameters that are members, and the columns of h that belong to them."""
-    own = {name: place for name, place in layer.places.items() if place in members}
-    inner = layer.weight.shape[1]
-    return own, layer.h[:, 0 if "weight" in own else inner : inner + ("bias" in own)]
-
-
 def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
     n, (wide, inner) = len(layer.h), layer.weight.shape
     found = None if change is None else layer.times(change.reshape(n * k, inner), layer.weight.T, "forward")
-    own, h = _own(layer, v)
-    if own:
-        rows = torch.cat([v[place].reshape(k * wide, -1) for place in own.values()], 1)
+    if layer.own:
+        h, rows = layer.inputs, torch.cat([v[place].reshape(k * wide, -1) for place in layer.own.values()], 1)
         found = layer.times(h, rows.T, "forward") if found is None else found.view(n, k * wide).addmm_(h, rows.T)
     return None if found is None else found.view(n, k, wide)
 
@@ -233,19 +244,18 @@ def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int)
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
     n, (wide, inner) = len(layer.h), layer.weight.shape
     found = layer.times(curved.reshape(n * k, wide), layer.weight, "backward")
-    own, _ = _own(layer, v)
-    if "weight" in own:
-        weights = v[own["weight"]].transpose(0, 1).reshape(wide, k * inner)
+    if "weight" in layer.own:
+        weights = v[layer.own["weight"]].transpose(0, 1).reshape(wide, k * inner)
         found.view(n, k * inner).addmm_(layer.adjoint, weights)
     return found.view(n, k, inner)
 
 
 def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int, Tensor]) -> None:
     (n, k, wide), inner = curved.shape, layer.weight.shape[1]
-    own, h = _own(layer, out)
+    own = layer.own
     if not own:
         return
-    found = (curved.reshape(n, k * wide).T @ h).view(k, wide, -1)
+    found = (curved.reshape(n, k * wide).T @ layer.inputs).view(k, wide, -1)
     if "bias" in own:
         out[own["bias"]] += found[..., -1]
     if "weight" in own:
@@ -253,10 +263,6 @@ def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int
         if before is not None:
             found = (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner)
             out[own["weight"]] += found.transpose(0, 1)
-
-
-def _tensor(network: Network, place: int | Tensor) -> Tensor:
-    return network.parameters[place].detach() if isinstance(place, int) else place
 
 
 def _derivatives(step: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Tensor | None]:

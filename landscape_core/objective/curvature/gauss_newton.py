@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batches import Batch
-from .operator import CurvatureOperator, Piece
+from .operator import CurvatureOperator, Piece, Store
 from .outputs import OutputLoss
 from .reference import refuse_severed
 
@@ -25,8 +25,9 @@ class GaussNewton(CurvatureOperator):
 
     kind = "ggn"
 
-    def build(self, network: Network, batch: Batch, number: int) -> Piece:
+    def build(self, store: Store, batch: Batch, number: int) -> Piece:
         """The linearised model of one chunk with a matrix in the middle."""
+        network = store.network
         outputs = network(batch.inputs)
         loss = OutputLoss(self.objective, outputs, batch)
         return Linearised(self, network, loss.tensors, self.middle(network, outputs, loss, batch, number))

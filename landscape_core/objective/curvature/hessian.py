@@ -13,7 +13,7 @@ from ..batches import Batch
 from .chain import ChainPiece
 from .checks import Facts, differences
 from .convolution import lean_convolutions
-from .operator import CurvatureOperator, Piece, flat
+from .operator import CurvatureOperator, Piece, Store, flat
 from .outputs import EXACT
 from .reference import refuse_severed, twice_differentiable
 
@@ -49,19 +49,20 @@ class Hessian(CurvatureOperator):
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         if self.method == "auto":
-            with twice_differentiable(self._store.network):
+            with twice_differentiable(self.objective.network):
                 self.method = self._choice()
             if isinstance(self._store.builder, Hessian):
                 self._store.builder.method = self.method
         elif self.method == "chain" and not self.facts().chain:
             raise InputError("the network is no chain of Linear layers and elementwise steps: use method='auto'")
         if self.method == "chain":
-            self._add(rows, product)  # arithmetic alone
+            with self.objective.network.exactly():  # arithmetic alone
+                self._add(rows, product)
         elif self.method == "graph":
             with lean_convolutions():
                 super()._multiply(rows, product)
         else:
-            with twice_differentiable(self._store.network):
+            with twice_differentiable(self.objective.network):
                 self._differences(rows, product)
 
     def _differences(self, rows: Tensor, product: Tensor) -> None:
@@ -85,11 +86,12 @@ class Hessian(CurvatureOperator):
 
     def _follows(self, facts: Facts) -> bool:
         """Whether the chain's rule gives the graph's product on a few samples."""
-        network, batch = self._store.network, next(self.objective.batches("train")[0].chunks(CHECKED))
+        network, batch = self.objective.network, next(self.objective.batches("train")[0].chunks(CHECKED))
+        network.set(self.theta)
         v = torch.randn(1, len(self.theta), generator=torch.Generator().manual_seed(0), dtype=self.dtype).to(self.theta)
         found, expected = torch.zeros_like(v), torch.zeros_like(v)
         every = range(len(self.objective.space.entries))
-        ChainPiece(self, facts.chain, network, batch).add(every, v, found)
+        ChainPiece(self, facts.chain, batch).add(every, v, found)
         _Graph(self, network, batch).add(every, v, expected)
         deviation = float((found - expected).norm())
         return deviation <= 100 * EXACT[self.dtype] * float(expected.norm())
@@ -98,11 +100,12 @@ class Hessian(CurvatureOperator):
         split = [*self.objective.space.split(whole).values()]
         return [split[i] for i in self.members]
 
-    def build(self, network: Network, batch: Batch, number: int) -> Piece:  # noqa: ARG002
+    def build(self, store: Store, batch: Batch, number: int) -> Piece:  # noqa: ARG002
         """What products of one chunk's part of the loss share."""
         if self.method == "chain":
-            return ChainPiece(self, self.facts().chain, network, batch)
-        return _Graph(self, network, batch)
+            with twice_differentiable(self.objective.network):
+                return ChainPiece(self, self.facts().chain, batch)
+        return _Graph(self, store.network, batch)
 
 
 class _Graph:

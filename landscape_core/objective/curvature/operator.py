@@ -52,7 +52,7 @@ class CurvatureOperator:
         self.members: tuple[int, ...] = tuple(range(len(objective.space.entries)))
         self._notes: dict[str, str] = {}
         self._zeros = self._products = 0
-        self._store = _Store(self, memory)
+        self._store = Store(self, memory)
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ class CurvatureOperator:
         for piece in self._store.pieces():
             piece.add(self.members, rows, product)
 
-    def build(self, network: Network, batch: Batch, number: int) -> Piece:
-        """What the products of one chunk share; `number` counts the chunks."""
+    def build(self, store: Store, batch: Batch, number: int) -> Piece:
+        """What the products of one chunk share; `number` counts the chunks. A graph is built on `store.network`."""
         raise NotImplementedError
 
     def dense(self) -> Tensor:
@@ -175,7 +175,7 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors])
 
 
-class _Store:
+class Store:
     """The pieces of the data, kept while they fit; blocks of one operator share it."""
 
     def __init__(self, operator: CurvatureOperator, memory: int | None):
@@ -202,11 +202,9 @@ class _Store:
         for number, batch in enumerate(self._objective.sweep.batches("train")):
             piece = self._kept.get(number)
             if piece is None:
-                with twice_differentiable(self.network):
-                    piece = self.builder.build(self.network, batch, number)
-                    fits = self._fits(piece, batch)
+                piece = self.builder.build(self, batch, number)
                 self.built += 1
-                if fits:
+                if self._fits(piece, batch):
                     self._kept[number] = piece
             yield piece
 
@@ -249,7 +247,7 @@ class _Store:
             return t.detach()  # the tensor itself would close a cycle
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            self.builder.build(self.network, batch, 0)
+            self.builder.build(self, batch, 0)
         sizes.pop(own, None)
         return sum(sizes.values())
 

@@ -121,7 +121,8 @@ class _Tracer(fx.Tracer):
     """
 
     def __init__(self, inputs: Any):
-        super().__init__()
+        # Sizes are numbers here: to wrap all of `math` would be half of the work.
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self._inputs = inputs
         self._values: dict[fx.Node, Any] = {}
 
