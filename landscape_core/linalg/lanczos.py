@@ -238,7 +238,7 @@ class Lanczos:
 
     def _limits(self, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
         """Absolute residuals of top and bottom values that count as converged."""
-        sizes = np.r_[np.abs(top), np.full(len(bottom), self._scale)]
+        sizes = np.concatenate([np.abs(top), np.full(len(bottom), self._scale)])
         return np.maximum(self.tolerance * sizes, self._floor())
 
     def _settled(self) -> bool:
@@ -250,7 +250,7 @@ class Lanczos:
         values, vectors = self._small()
         errors = self._errors(vectors)
         top, bottom = self._places()
-        good = (errors[np.r_[top, bottom]] <= STRICTNESS * self._limits(values[top], values[bottom])).all()
+        good = (errors[np.concatenate([top, bottom])] <= STRICTNESS * self._limits(values[top], values[bottom])).all()
         return bool(good) and not self._searching(values, errors)
 
     # -- what is found ------------------------------------------------------------------------------------------------

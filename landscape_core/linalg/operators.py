@@ -79,7 +79,7 @@ def orthogonal(rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
     some 1e-4 of the vectors' norms, and no second pass can mend what it cannot see.
     """
     piece = _piece(rows, vector)
-    if len(vector) <= piece:
+    if vector.shape[0] <= piece:
         taken = rows @ vector
         rest = torch.addmv(vector, rows.T, taken, alpha=-1)
         again = rows @ rest
@@ -110,4 +110,4 @@ def orthogonal_each(rows: Tensor | Sequence[Tensor], vectors: Tensor) -> tuple[T
 
 def _piece(rows: Tensor, vector: Tensor) -> int:
     """Over how many entries a sum is taken in the vector's own precision."""
-    return len(vector) if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, len(rows))))
+    return vector.shape[0] if vector.device.type != "cpu" else min(PIECE, max(PIECE // 8, 2**19 // max(1, rows.shape[0])))

@@ -186,19 +186,19 @@ class ChainPiece:
             for step in self._steps:
                 if isinstance(step, _Layer):
                     step.choose(members)
-        parts = -(-len(rows) // max(1, BLOCK // self._widest))
-        width = -(-len(rows) // parts)
+        k = rows.shape[0]
+        width = -(-k // -(-k // max(1, BLOCK // self._widest)))  # in as many blocks as it takes, all about as wide
         with torch.no_grad():
-            for v, out in zip(rows.split(width), product.split(width), strict=True):
-                self._add(self._split(members, v), self._split(members, out))
+            for a in range(0, k, width):
+                self._add(self._split(members, rows[a : a + width]), self._split(members, product[a : a + width]))
 
     def _split(self, members: Sequence[int], rows: Tensor) -> dict[int, Tensor]:
         """Views `(k, *shape)` of the rows' parts, by entry."""
-        pieces = rows.split([self._parts_of[i][0] for i in members], 1)
-        return {i: piece.view(len(rows), *self._parts_of[i][1]) for i, piece in zip(members, pieces, strict=True)}
+        k, pieces = rows.shape[0], rows.split_with_sizes([self._parts_of[i][0] for i in members], 1)
+        return {i: piece.view(k, *self._parts_of[i][1]) for i, piece in zip(members, pieces, strict=True)}
 
     def _add(self, v: dict[int, Tensor], out: dict[int, Tensor]) -> None:
-        k = len(next(iter(v.values())))
+        k = next(iter(v.values())).shape[0]
         change: Tensor | None = None  # R of the value, (n, k, features)
         changes: list[Tensor | None] = []
         for step in self._steps:
@@ -233,7 +233,7 @@ class ChainPiece:
 
 
 def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int) -> Tensor | None:
-    n, (wide, inner) = len(layer.h), layer.weight.shape
+    n, (wide, inner) = layer.h.shape[0], layer.weight.shape
     found = None if change is None else layer.times(change.reshape(n * k, inner), layer.weight.T, "forward")
     if layer.own:
         h, rows = layer.inputs, torch.cat([v[place].reshape(k * wide, -1) for place in layer.own.values()], 1)
@@ -242,7 +242,7 @@ def _forward(layer: _Layer, v: dict[int, Tensor], change: Tensor | None, k: int)
 
 
 def _backward(layer: _Layer, v: dict[int, Tensor], curved: Tensor, k: int) -> Tensor:
-    n, (wide, inner) = len(layer.h), layer.weight.shape
+    n, (wide, inner) = layer.h.shape[0], layer.weight.shape
     found = layer.times(curved.reshape(n * k, wide), layer.weight, "backward")
     if "weight" in layer.own:
         weights = v[layer.own["weight"]].transpose(0, 1).reshape(wide, k * inner)
@@ -255,14 +255,19 @@ def _collect(layer: _Layer, curved: Tensor, before: Tensor | None, out: dict[int
     own = layer.own
     if not own:
         return
-    found = (curved.reshape(n, k * wide).T @ layer.inputs).view(k, wide, -1)
+    found = _inner(curved.reshape(n, k * wide), layer.inputs).view(k, wide, -1)
     if "bias" in own:
         out[own["bias"]] += found[..., -1]
     if "weight" in own:
         out[own["weight"]] += found[..., :inner]
         if before is not None:
-            found = (layer.adjoint.T @ before.reshape(n, k * inner)).view(wide, k, inner)
+            found = _inner(layer.adjoint, before.reshape(n, k * inner)).view(wide, k, inner)
             out[own["weight"]] += found.transpose(0, 1)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """a'b, the wider of the two on the right: tall products are faster so."""
+    return a.T @ b if a.shape[1] <= b.shape[1] else (b.T @ a).T
 
 
 def _derivatives(step: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Tensor | None]:
