@@ -173,6 +173,7 @@ def test_products_are_the_dense_ones(name):
     found = hessian @ eye
     assert (found - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert (hessian.method, hessian.notes) == ("graph", ())
+    assert hessian.facts().lean == (name != "slope-functional")
     plain = HessianOperator(given, theta) @ eye
     assert (found - plain).abs().max() <= 1e-10 * expected.abs().max()
 
@@ -197,6 +198,33 @@ def test_an_input_that_was_overwritten_is_not_taken_for_the_old_one():
     given = Objective(*case.build(), dtype=torch.float64)
     with pytest.raises(InputError, match="modified by an inplace operation"):
         given.hessian(method="graph") @ given.theta
+
+
+class Attentive(nn.Module):
+    """Weighs classes by a derivative by features that its norm reads, or computes its norm anew."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        self.conv, self.norm, self.way = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        y = checkpoint(self.norm, z, use_reentrant=False) if self.way == "checkpoint" else self.norm(z)
+        if self.way != "derivative":
+            return torch.tanh(y).mean((2, 3))
+        (slope,) = torch.autograd.grad(torch.tanh(y + z).sum(), z, create_graph=True)
+        return torch.tanh(y).mean((2, 3)) * torch.sigmoid(slope.mean((2, 3)))
+
+
+@pytest.mark.parametrize("way", ["derivative", "checkpoint"])
+def test_what_looks_behind_a_norm_keeps_pytorchs_own_forms(way):
+    case = Case("attentive", lambda: Attentive(way), F.cross_entropy, sizes_of(2, 4, 4))
+    given = Objective(*case.build(), dtype=torch.float64)
+    hessian = given.hessian()
+    eye = torch.eye(hessian.shape[0], dtype=torch.float64)
+    expected = HessianOperator(given, given.theta) @ eye
+    assert (hessian @ eye - expected).abs().max() <= 1e-10 * expected.abs().max()
+    assert not hessian.facts().lean
 
 
 class Counted(TorchDispatchMode):

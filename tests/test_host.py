@@ -53,3 +53,14 @@ def test_tuning_leaves_products_exact_and_settings_as_they_were():
     assert not setting or setting.fp32_precision == before
     exact = a.double() @ b.double().T
     assert (product - exact).abs().max() <= 1e-4
+
+
+def test_threads_that_cross_leave_the_setting_as_it_was(monkeypatch):
+    class Setting:
+        fp32_precision = "ieee"
+
+    monkeypatch.setattr(host, "_products", lambda: Setting)
+    switch = host._Switch()
+    for by, expected in ((1, "bf16"), (1, "bf16"), (-1, "bf16"), (-1, "ieee"), (1, "bf16"), (-1, "ieee")):
+        switch.turn(by)
+        assert Setting.fp32_precision == expected

@@ -341,10 +341,36 @@ def test_kept_pieces_and_new_ones_give_the_same_and_memory_decides(kind, model):
     assert (kept._store.built, never._store.built) == (pieces, 2 * pieces)
     assert len(kept._store._kept) == pieces
     assert not never._store._kept
-    constant, per_row = kept._store._linear
+    ((constant, per_row),) = kept._store.linear.values()
     some = make(memory=int(2 * constant + 65 * per_row))
     assert torch.equal(some @ v, first)
     assert 0 < len(some._store._kept) < pieces
+
+
+def test_memory_is_measured_for_each_size_of_images():
+    batches = [pair for side in (4, 24, 24) for pair in sizes_of(2, side, side, sizes=(16,))()]
+    model = lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # noqa: E731
+    given = Objective(model().double(), F.cross_entropy, batches, dtype=torch.float64)
+    operator = given.hessian(memory=1 << 18)
+    operator @ given.theta
+    assert len(operator._store.linear) == 2
+    assert list(operator._store._kept) == [0]
+
+
+def test_models_and_losses_of_whole_batches_have_products():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+
+        def forward(self, x):
+            assert len(x) == 32, "as it was exported"
+            return torch.tanh(self.conv(x)).mean((2, 3))
+
+    for loss in (F.cross_entropy, lambda o, y: F.cross_entropy(o, y) + o[[31]].sum() ** 2):
+        given = Objective(Whole(), loss, sizes_of(2, 5, 5, sizes=(32,))(), dtype=torch.float64)
+        v = torch.ones(given.space.size).double()
+        assert close(given.hessian() @ v, HessianOperator(given, given.theta) @ v)
 
 
 def test_the_plain_reference_agrees():

@@ -148,7 +148,7 @@ def test_resuming_from_a_partial_evaluates_only_what_is_missing():
     known = int(partial["evaluated"].sum())
     assert 0 < known < 441
     resumed = surface(context(), resolution=21, partial=partial)
-    assert np.array_equal(resumed["loss"], whole["loss"])
+    assert np.abs(resumed["loss"] - whole["loss"]).max() <= 1e-14  # sums depend on where memory happens to lie
     saved = whole.provenance["counts"]["forwards"] - resumed.provenance["counts"]["forwards"]
     assert saved == known
 
@@ -163,8 +163,8 @@ def test_lines_are_the_lines_of_their_seeds():
     many = surface(context(), dimensions=1, repeats=3, seed=5)
     for i in range(3):
         one = surface(context(), dimensions=1, seed=5 + i)
-        assert np.array_equal(many["loss"][i], one["loss"][0])
-        assert many["curvatures"][i] == one["curvature_0"]
+        assert np.abs(many["loss"][i] - one["loss"][0]).max() <= 1e-14
+        assert many["curvatures"][i] == pytest.approx(one["curvature_0"], rel=1e-9)
 
 
 # -- directions ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,29 @@ def tuned(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
     if dtype != torch.float32 or device.type != "cpu" or not onednn_products():
         yield
         return
-    setting = _products()
-    before = setting.fp32_precision
-    setting.fp32_precision = "bf16"
+    _switch.turn(1)
     try:
         yield
     finally:
-        setting.fp32_precision = before
+        _switch.turn(-1)
+
+
+class _Switch:
+    """PyTorch's setting for all threads: turned by the first that enters, turned back by the last that leaves."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ""
+
+    def turn(self, by: int) -> None:
+        with self._lock:
+            self._inside += by
+            if by == self._inside == 1:
+                self._before, _products().fp32_precision = _products().fp32_precision, "bf16"
+            elif not self._inside:
+                _products().fp32_precision = self._before
+
+
+_switch = _Switch()
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .chain import Step, find_chain
+from .convolution import lean_convolutions
 from .outputs import OutputLoss, beside
 from .reference import HessianOperator
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ROWS = 4  # samples that the check looks at: what a model's derivatives leave out shows on any
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-4, 1e-3, 1e-2)  # relative to |theta|
 STEP = 1e-7  # of products by differences: fewer kinks are crossed than at 1e-6, and float64 rounds them by less than 1e-6
+LEAN = 1e-9  # relative deviation, in float64, that rounding explains
 AGREE = 1e-3  # relative deviation that differences explain
 
 
@@ -29,6 +31,7 @@ class Facts:
     sound: bool = True
     notes: dict[str, str] = field(default_factory=dict)
     chain: tuple[Step, ...] = ()  # the steps of a network that is a chain
+    lean: bool = False  # whether there are convolutions, and their lean forms give the same products
 
 
 def facts(objective: Objective) -> Facts:
@@ -46,6 +49,7 @@ def facts(objective: Objective) -> Facts:
         small = _sample(objective)
         with _Watch() as watch:
             sound, reason = _examine(small)
+        lean = sound and _leans(small)
     except Exception:
         return Facts()
     notes = {}
@@ -56,7 +60,7 @@ def facts(objective: Objective) -> Facts:
             f"the model's second derivatives are not those of its gradient ({reason}): products are central differences "
             "of gradients instead"
         )
-    return Facts(sound, notes, chain)
+    return Facts(sound, notes, chain, lean)
 
 
 def _has_known_curvature(objective: Objective) -> bool:
@@ -83,11 +87,30 @@ def _sample(objective: Objective) -> Objective:
     )
 
 
-def _examine(small: Objective) -> tuple[bool, str]:
+def _beside(small: Objective) -> tuple[Tensor, Tensor, Tensor]:
+    """A point near the given weights, and two random directions."""
     generator = torch.Generator().manual_seed(0)
     noise, u, v = (torch.randn(len(small.theta), generator=generator).to(small.theta) for _ in range(3))
-    theta = small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise
-    u, v = u / u.norm(), v / v.norm()
+    return small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise, u / u.norm(), v / v.norm()
+
+
+def _leans(small: Objective) -> bool:
+    """Whether convolutions in their lean forms give the product that PyTorch's own give."""
+    theta, u, v = _beside(small)
+    vectors = torch.stack([u, v], 1)
+    try:
+        with lean_convolutions() as forms:
+            found = HessianOperator(small, theta) @ vectors
+    except Exception:  # whatever a model does with what it is given: PyTorch's own forms serve it
+        return False
+    if not forms.used:
+        return False
+    plain = HessianOperator(small, theta) @ vectors
+    return float((found - plain).abs().max()) <= LEAN * float(plain.abs().max())
+
+
+def _examine(small: Objective) -> tuple[bool, str]:
+    theta, u, v = _beside(small)
     operator = HessianOperator(small, theta)
     hu, hv = operator @ u, operator @ v
     gradient = small.gradient(theta)

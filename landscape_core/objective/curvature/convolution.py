@@ -2,7 +2,8 @@
 
 PyTorch's second derivative of a convolution also derives by inputs that are data, and writes derivatives by weights as
 convolutions with kernels as large as images; batch normalisation with fixed statistics takes several passes more over every
-activation. `lean_convolutions` gives both the forms below, which differ from those by rounding alone.
+activation. `lean_convolutions` gives both the forms below, which differ from those by rounding alone in any network whose
+normalised convolutions are read by nothing that asks for their place in the graph: products are compared before it is believed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ CONVOLUTIONS: dict[Callable[..., Tensor], int] = {torch.conv1d: 1, torch.conv2d:
 class lean_convolutions(TorchFunctionMode):
     """Inside, a convolution's derivatives are three bilinear maps that derive into each other, and batch normalisation with
     fixed statistics right after one is part of it: s (W x + b - mean) + beta = (s W) x + s (b - mean) + beta with
-    s = gamma / sqrt(var + eps). What is no plain convolution stays PyTorch's own.
+    s = gamma / sqrt(var + eps). What is no plain convolution stays PyTorch's own. `used` says whether there was one.
     """
+
+    used = False
 
     def __torch_function__(
         self,
@@ -37,6 +40,7 @@ class lean_convolutions(TorchFunctionMode):
             found = _convolved(CONVOLUTIONS[func], *args, **kwargs)
         elif func is F.batch_norm:
             found = _normalised(*args, **kwargs)
+        self.used |= found is not None
         return func(*args, **kwargs) if found is None else found
 
 
@@ -58,6 +62,21 @@ class _Settings(NamedTuple):
         return torch.ops.aten.convolution_backward(
             output, x, weight, weight.shape[:1], self.stride, self.padding, self.dilation, False, zeros, self.groups, wanted
         )
+
+
+class _Known:
+    """What an output was computed from."""
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings):
+        self.parts = x, weight, bias, settings
+        self._state = self._now()
+
+    def _now(self) -> list[tuple[int, bool]]:
+        return [(t._version, t.requires_grad) for t in self.parts[:3] if t is not None]
+
+    def unchanged(self) -> bool:
+        """Whether none of it has been written to since, or taken out of the graph."""
+        return self._state == self._now()
 
 
 class _Convolution(Function):
@@ -120,7 +139,8 @@ def _convolved(
     groups: int = 1,
 ) -> Tensor | None:
     derived = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    if input.dim() != dimensions + 2 or not derived or _elsewhere(input.device.type):
+    rounded = torch.is_autocast_enabled(input.device.type)
+    if input.dim() != dimensions + 2 or not derived or rounded or input.is_complex():
         return None
 
     def each(setting: int | Sequence[int]) -> list[int]:
@@ -135,15 +155,8 @@ def _convolved(
         padding = [t // 2 for t in total]
     settings = _Settings(each(stride), each(padding), dilations, groups)
     found = _Convolution.apply(input, weight, bias, settings)
-    found.convolution = input, weight, bias, settings, input._version
+    found._convolution = _Known(input, weight, bias, settings)
     return found
-
-
-def _elsewhere(device: str) -> bool:
-    """Inside torch.func, autocast, or activation checkpoints, which run a layer again where nothing is changed."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    again = hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
-    return again or torch._C._are_functorch_transforms_active() or torch.is_autocast_enabled(device)
 
 
 def _normalised(
@@ -156,12 +169,12 @@ def _normalised(
     momentum: float = 0.1,  # noqa: ARG001 of statistics that stay as they are
     eps: float = 1e-5,
 ) -> Tensor | None:
-    known = getattr(input, "convolution", None)
-    if known is None or training or running_mean is None or running_var is None or input._version or input._backward_hooks:
+    known = getattr(input, "_convolution", None)
+    if not isinstance(known, _Known) or training or running_mean is None or running_var is None:
         return None
-    x, kernel, shift, settings, version = known
-    if x._version != version:
+    if input._version or input._backward_hooks or not known.unchanged():
         return None
+    x, kernel, shift, settings = known.parts
     scale = (running_var + eps).rsqrt()
     scale = scale if weight is None else weight * scale
     shift = (-running_mean if shift is None else shift - running_mean) * scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -59,8 +60,7 @@ class Hessian(CurvatureOperator):
             with self.objective.network.exactly():  # arithmetic alone
                 self._add(rows, product)
         elif self.method == "graph":
-            with lean_convolutions():
-                super()._multiply(rows, product)
+            super()._multiply(rows, product)
         else:
             with twice_differentiable(self.objective.network):
                 self._differences(rows, product)
@@ -80,6 +80,7 @@ class Hessian(CurvatureOperator):
 
     def _choice(self) -> Method:
         facts = self.facts()
+        self._notes.update(facts.notes)
         if not facts.sound:
             return "differences"
         return "chain" if facts.chain and self._follows(facts) else "graph"
@@ -105,16 +106,17 @@ class Hessian(CurvatureOperator):
         if self.method == "chain":
             with twice_differentiable(self.objective.network):
                 return ChainPiece(self, self.facts().chain, batch)
-        return _Graph(self, store.network, batch)
+        return _Graph(self, store.network, batch, lean=self.facts().lean)
 
 
 class _Graph:
     """The gradient of one chunk's term, differentiable once more."""
 
-    def __init__(self, operator: Hessian, network: Network, batch: Batch):
+    def __init__(self, operator: Hessian, network: Network, batch: Batch, *, lean: bool = False):
         self._parts = operator.parts
         self._parameters = network.parameters
-        value = operator.objective.weighted_term(network, batch)
+        with lean_convolutions() if lean else nullcontext():
+            value = operator.objective.weighted_term(network, batch)
         found: Sequence[Tensor | None] = [None] * len(self._parameters)
         if value.requires_grad:
             found = torch.autograd.grad(value, self._parameters, create_graph=True, allow_unused=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...specs import InputError
-from ..batches import Batch
+from ..batches import Batch, tensors
 from ..host import tuned
 from .checks import Facts, facts
 from .reference import one_line_errors, twice_differentiable
@@ -159,9 +159,7 @@ class CurvatureOperator:
         """What a first look at the model's derivatives found, once an Objective."""
         if self.objective.curvature_facts is None:
             self.objective.curvature_facts = facts(self.objective)
-        found = self.objective.curvature_facts
-        self._notes.update(found.notes)
-        return found
+        return self.objective.curvature_facts
 
     def parts(self, members: Sequence[int], row: Tensor) -> list[Tensor]:
         """The tensors of a flat vector `(m,)` over the parameters of `members`."""
@@ -185,7 +183,8 @@ class Store:
         self._memory = memory
         self._kept: dict[int, Piece] = {}
         self._room: int | None = None  # bytes left
-        self._linear: tuple[float, float] | None = None  # bytes of a graph: a constant, and for each row
+        # Bytes of a graph, by the shapes of a sample: a constant, and for each row.
+        self.linear: dict[tuple[torch.Size, ...], tuple[float, float]] = {}
         self.built = 0  # pieces made so far
 
     @property
@@ -214,9 +213,11 @@ class Store:
             self._room = _free(self._theta.device) if self._memory is None else self._memory
         needed = float(getattr(piece, "nbytes", math.inf))
         if math.isinf(needed):
-            if self._linear is None:
-                self._linear = self._bytes(batch)
-            needed = self._linear[0] + self._linear[1] * batch.rows
+            kind = tuple(t.shape[1:] for t in tensors(batch.inputs))
+            if kind not in self.linear:
+                self.linear[kind] = self._bytes(batch)
+            constant, per_row = self.linear[kind]
+            needed = constant + per_row * batch.rows
         if needed > self._room:
             return False
         self._room -= int(needed)
@@ -229,7 +230,7 @@ class Store:
             try:
                 small, double = (self._measured(next(batch.chunks(n))) for n in (few, 2 * few))
                 return max(0.0, 2 * small - double), max(0.0, double - small) / few
-            except RuntimeError:  # a model that takes whole batches only
+            except Exception:  # a model or a loss that takes whole batches only
                 pass
         try:
             return 0.0, self._measured(batch) / max(1, batch.rows)
