@@ -2,8 +2,8 @@
 
 PyTorch's second derivative of a convolution also derives by inputs that are data, and writes derivatives by weights as
 convolutions with kernels as large as images; batch normalisation with fixed statistics takes several passes more over every
-activation. `lean_convolutions` gives both the forms below, which differ from those by rounding alone in any network whose
-normalised convolutions are read by nothing that asks for their place in the graph: products are compared before it is believed.
+activation. `lean_convolutions` gives both the forms below. They differ by rounding alone, unless a model asks for the place in
+the graph of what a norm reads: so `checks` compares products on a few samples before the forms are used.
 """
 
 from __future__ import annotations

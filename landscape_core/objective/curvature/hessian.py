@@ -30,13 +30,13 @@ CHECKED = 8  # samples that the chain's rule is tried on
 class Hessian(CurvatureOperator):
     """H = d2 L / d theta2 at one theta.
 
-    `method="graph"`: reverse over reverse (Pearlmutter 1994), the gradient's graph kept for every chunk of data. "chain": the
-    rule written out for Linear layers and elementwise steps in a row, blocks of vectors in one product. "differences": central
-    differences of float64 gradients, two a product, for models without a (right) second derivative. "auto" takes the chain if
-    the network is one, which a few samples show, else the graph; or differences if a first look shows that the model's second
-    derivatives are wrong (`notes` says so). `method` then names what is used. Attention runs
-    on PyTorch's math backend inside, and recurrent layers without cuDNN, since the fused kernels have no second derivative.
-    Raises InputError when the model has none, or for vectors of another length.
+    `method="graph"`: reverse over reverse (Pearlmutter 1994), the gradient's graph kept for every chunk of data, convolutions
+    in their lean forms where a few samples show them right. "chain": the rule written out for Linear layers and
+    elementwise steps in a row, blocks of vectors in one product. "differences": central differences of float64 gradients, two a
+    product, for models without a (right) second derivative. "auto" takes the chain if the network is one, which a few samples
+    show, else the graph; or differences if a first look shows that the model's second derivatives are wrong (`notes` says so).
+    `method` then names what is used. Attention runs on PyTorch's math backend inside, and recurrent layers without cuDNN, since
+    the fused kernels have no second derivative. Raises InputError when the model has none, or for vectors of another length.
     """
 
     kind = "hessian"
