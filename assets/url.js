@@ -26,9 +26,9 @@
         return { ...here(), visit: 0 };
     };
 
-    // As if a link had been followed.
+    // As if a link had been followed. Two answers of the server may both say so: the way back is one step all the same.
     api.go = function (address) {
-        if (address) {
+        if (address && new URL(address, location.href).pathname !== location.pathname) {
             history.pushState({}, "", address);
             window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
             window.scrollTo(0, 0);
