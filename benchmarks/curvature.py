@@ -36,7 +36,7 @@ from curvature_contenders import (
     residual,
 )
 from large import large
-from models import CASES, NETWORKS
+from models import CASES, NETWORKS, TRAINING_STEPS
 from torch import Tensor
 from workers import Contenders, Row, Worker, headline, ratio, serve, take_turns
 
@@ -44,7 +44,7 @@ TASKS = ("products", "pairs", "density", "trace")
 REPEATS = {"digits": 30}  # of a product, so that a round can be timed
 RUNS = {"digits": 5}  # of pairs or a density, in a round: one alone is mostly the caches it found
 PROBES = {"digits": (8, 40), "mlp": (4, 20), "lenet": (4, 20), "resnet": (2, 10), "transformer": (2, 20)}  # and steps
-TRACED = {"digits": 200, "mlp": 40}  # after so many steps of training
+TRACED = {"digits": 200, "mlp": TRAINING_STEPS}  # after so many steps of training
 DENSE = ("digits",)  # small enough for the whole matrix
 STRICT = ("digits",)  # where PyHessian is also run until its residuals are as small as the others'
 SEEDS = 5

@@ -130,33 +130,35 @@ def frozen() -> nn.Module:
     return model
 
 
-def models():
-    conv1d = lambda: Pooled(nn.Conv1d(2, 4, 3, stride=2, dilation=2, groups=2), nn.Tanh(), nn.Conv1d(4, 3, 2, bias=False))  # noqa: E731
-    conv2d = lambda: Pooled(nn.Conv2d(2, 4, (3, 2), (1, 2), (2, 0)), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 3, 2))  # noqa: E731
-    conv3d = lambda: Pooled(nn.Conv3d(1, 2, 2, padding=1), nn.BatchNorm3d(2, affine=False), nn.Tanh(), nn.Conv3d(2, 3, 2))  # noqa: E731
-    same = lambda: Pooled(nn.Conv2d(2, 2, 3, padding="same"), nn.Tanh(), nn.Conv2d(2, 3, 2, padding="same"), nn.Tanh())  # noqa: E731
-    valid = lambda: Pooled(nn.Conv2d(2, 3, 3, padding="valid"), nn.Tanh())  # noqa: E731
-    circular = lambda: Pooled(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.BatchNorm2d(3), nn.Tanh())  # noqa: E731
-    turned = lambda: Pooled(nn.ConvTranspose2d(2, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 3, 2))  # noqa: E731
-    ahead = lambda: Pooled(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 2), nn.Tanh())  # noqa: E731
-    unfit = lambda: Pooled(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3, track_running_stats=False), nn.Tanh())  # noqa: E731
-    return {
-        "conv1d": (conv1d, (2, 12)),
-        "conv2d": (conv2d, (2, 5, 6)),
-        "conv3d": (conv3d, (1, 3, 4, 2)),
-        "same": (same, (2, 4, 4)),
-        "valid": (valid, (2, 4, 4)),
-        "circular": (circular, (2, 4, 4)),
-        "transposed": (turned, (2, 3, 3)),
-        "norm-first": (ahead, (2, 3, 3)),
-        "no-statistics": (unfit, (2, 4, 4)),
-        "frozen": (frozen, (2, 5, 5)),
-        "shared": (Shared, (2, 4, 4)),
-        "slope-functional": (lambda: Slope(True), (2, 6)),
-    }
-
-
-MODELS = models()
+MODELS = {
+    "conv1d": (
+        lambda: Pooled(nn.Conv1d(2, 4, 3, stride=2, dilation=2, groups=2), nn.Tanh(), nn.Conv1d(4, 3, 2, bias=False)),
+        (2, 12),
+    ),
+    "conv2d": (
+        lambda: Pooled(nn.Conv2d(2, 4, (3, 2), (1, 2), (2, 0)), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 3, 2)),
+        (2, 5, 6),
+    ),
+    "conv3d": (
+        lambda: Pooled(nn.Conv3d(1, 2, 2, padding=1), nn.BatchNorm3d(2, affine=False), nn.Tanh(), nn.Conv3d(2, 3, 2)),
+        (1, 3, 4, 2),
+    ),
+    "same": (
+        lambda: Pooled(nn.Conv2d(2, 2, 3, padding="same"), nn.Tanh(), nn.Conv2d(2, 3, 2, padding="same"), nn.Tanh()),
+        (2, 4, 4),
+    ),
+    "valid": (lambda: Pooled(nn.Conv2d(2, 3, 3, padding="valid"), nn.Tanh()), (2, 4, 4)),
+    "circular": (
+        lambda: Pooled(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.BatchNorm2d(3), nn.Tanh()),
+        (2, 4, 4),
+    ),
+    "transposed": (lambda: Pooled(nn.ConvTranspose2d(2, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 3, 2)), (2, 3, 3)),
+    "norm-first": (lambda: Pooled(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 2), nn.Tanh()), (2, 3, 3)),
+    "no-statistics": (lambda: Pooled(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3, track_running_stats=False), nn.Tanh()), (2, 4, 4)),
+    "frozen": (frozen, (2, 5, 5)),
+    "shared": (Shared, (2, 4, 4)),
+    "slope-functional": (lambda: Slope(True), (2, 6)),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -47,9 +47,11 @@ def facts(objective: Objective) -> Facts:
         return Facts(chain=chain)
     try:
         small = _sample(objective)
+        theta, vectors = _beside(small)
         with _Watch() as watch:
-            sound, reason = _examine(small)
-        lean = sound and _leans(small)
+            plain = HessianOperator(small, theta) @ vectors
+            sound, reason = _examine(small, theta, vectors, plain)
+        lean = sound and _leans(small, theta, vectors, plain)
     except Exception:
         return Facts()
     notes = {}
@@ -87,32 +89,25 @@ def _sample(objective: Objective) -> Objective:
     )
 
 
-def _beside(small: Objective) -> tuple[Tensor, Tensor, Tensor]:
-    """A point near the given weights, and two random directions."""
+def _beside(small: Objective) -> tuple[Tensor, Tensor]:
+    """A point near the given weights, and two random directions `(p, 2)`."""
     generator = torch.Generator().manual_seed(0)
     noise, u, v = (torch.randn(len(small.theta), generator=generator).to(small.theta) for _ in range(3))
-    return small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise, u / u.norm(), v / v.norm()
+    return small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise, torch.stack([u / u.norm(), v / v.norm()], 1)
 
 
-def _leans(small: Objective) -> bool:
-    """Whether convolutions in their lean forms give the product that PyTorch's own give."""
-    theta, u, v = _beside(small)
-    vectors = torch.stack([u, v], 1)
+def _leans(small: Objective, theta: Tensor, vectors: Tensor, plain: Tensor) -> bool:
+    """Whether convolutions in their lean forms give the products that PyTorch's own give, `plain`."""
     try:
         with lean_convolutions() as forms:
             found = HessianOperator(small, theta) @ vectors
     except Exception:  # whatever a model does with what it is given: PyTorch's own forms serve it
         return False
-    if not forms.used:
-        return False
-    plain = HessianOperator(small, theta) @ vectors
-    return float((found - plain).abs().max()) <= LEAN * float(plain.abs().max())
+    return forms.used and float((found - plain).abs().max()) <= LEAN * float(plain.abs().max())
 
 
-def _examine(small: Objective) -> tuple[bool, str]:
-    theta, u, v = _beside(small)
-    operator = HessianOperator(small, theta)
-    hu, hv = operator @ u, operator @ v
+def _examine(small: Objective, theta: Tensor, vectors: Tensor, plain: Tensor) -> tuple[bool, str]:
+    (u, v), (hu, hv) = vectors.unbind(1), plain.unbind(1)
     gradient = small.gradient(theta)
     if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all() and torch.isfinite(gradient).all()):
         return True, ""

@@ -211,8 +211,8 @@ class Store:
         """Whether there is room for one more piece; takes it."""
         if self._room is None:
             self._room = _free(self._theta.device) if self._memory is None else self._memory
-        needed = float(getattr(piece, "nbytes", math.inf))
-        if math.isinf(needed):
+        needed = getattr(piece, "nbytes", None)
+        if needed is None:
             kind = tuple(t.shape[1:] for t in tensors(batch.inputs))
             if kind not in self.linear:
                 self.linear[kind] = self._bytes(batch)
