@@ -16,8 +16,8 @@ import torch
 from models import CASES, TRAINING_STEPS, trained
 from torch import Tensor, nn
 
-from landscape_core.analyses.symmetries import equal_diagonals
 from landscape_core.linalg import Lanczos, Quadrature, Trace
+from landscape_core.measuring.symmetries import equal_diagonals
 from landscape_core.objective import Objective, host
 from landscape_core.objective.curvature import HessianOperator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the types of what loads on first use
     from .objective import Objective as Objective
     from .specs import Result as Result
 
@@ -15,6 +15,9 @@ _HOMES = {
     "InputError": "landscape_core.specs",
     "Checkpoint": "landscape_core.jobs.compute",
     "compute": "landscape_core.jobs.compute",
+    "figure": "landscape_core.analyses.presenting",
+    "figures": "landscape_core.analyses.presenting",
+    "reading": "landscape_core.analyses.presenting",
 }
 __all__ = sorted(_HOMES)
 

@@ -11,19 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .specs import (
-    ANALYSES,
-    TASKS,
-    InputError,
-    Progress,
-    Result,
-    Spec,
-    analysis,
-    parse_text,
-    task_fields,
-    task_spec,
-)
-from .specs.describe import describe
+from .analyses import ANALYSES, analysis
+from .specs import TASKS, InputError, Progress, Result, Spec, parse_text, task_fields, task_spec
+from .specs.describe import describe, describe_fields
 
 if TYPE_CHECKING:
     from .jobs.compute import Checkpoint
@@ -79,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     compute.add_argument("--task", metavar="TASK", help="the task of weights that are given as a file")
     _add_set(compute, "--task-set", "an argument of that task")
     compute.add_argument("--out", metavar="FILE", help="write the result to a file: .npz .json .html .png .csv .vtk")
+    compute.add_argument(
+        "--view",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a view option of the picture, such as kind=contour or log=true; may be given many times",
+    )
 
     bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_FILES)}) as a run")
     bring.add_argument("file", metavar="FILE")
@@ -165,12 +162,15 @@ def _field_lines(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _analyses(given: argparse.Namespace) -> None:
     listed = [item for item in ANALYSES.values() if item.listed]
     if _wants_json(given):
-        about = {i.name: {"title": i.title, "question": i.question, "fields": describe(i.spec)} for i in listed}
+        about = {item.name: describe(item) for item in listed}
         print(json.dumps(about, indent=2))
         return
     for item in listed:
         print(f"{item.name}: {item.question}")
-        print("\n".join(_field_lines(describe(item.spec))))
+        print("\n".join(_field_lines(describe_fields(item.spec))))
+        for view in item.views:
+            choices = " | ".join(view.choices) if view.choices else "true | false"
+            print(f"    --view {view.name}  ({json.dumps(view.default_value)}; {choices})")
 
 
 def _tasks(given: argparse.Namespace) -> None:
@@ -181,7 +181,7 @@ def _tasks(given: argparse.Namespace) -> None:
     for name in TASKS:
         arguments: dict[str, Any] = {}
         for field, owner in task_fields(name).items():
-            arguments |= describe(owner, [field])
+            arguments |= describe_fields(owner, [field])
             # Said once, under the class that brings it in, for all that inherit it.
             first = next(c for c in reversed(owner.__mro__) if issubclass(c, Spec) and field in c.model_fields)
             described.setdefault(first, {})[field] = arguments[field]
@@ -243,11 +243,11 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _compute(given: argparse.Namespace) -> None:
-    from .figures import files
+    from .analyses import files
     from .jobs.compute import Checkpoint, compute
 
     item = analysis(given.analysis)
-    settings = _settings(given.set)
+    settings, view = _settings(given.set), item.checked_view(_settings(given.view, "--view"))
     item.spec.parse(settings)
     out = None if given.out is None else files.checked(given.out)
     home = _home(given)
@@ -266,11 +266,10 @@ def _compute(given: argparse.Namespace) -> None:
     for result in results:
         if not _wants_json(given):
             print("\n".join(_summary(result)))
-        if out:
-            file = out if len(results) == 1 else out.with_stem(f"{out.stem}-{result.spec['source']}")
-            files.write(result, file)
-            if not _wants_json(given):
-                print(f"written to {file}")
+    if out:
+        written = files.write(results, out, view)
+        if not _wants_json(given):
+            print("\n".join(f"written to {file}" for file in written))
 
 
 def _source(text: str, given: argparse.Namespace, home: Path) -> str | Checkpoint:
@@ -302,7 +301,7 @@ def _require_done(view: JobView) -> None:
 
 def _summary(result: Result) -> Iterator[str]:
     """A few lines for people: what was computed, what the picture is worth, what it cost."""
-    from .figures.reading import reading
+    from .analyses.presenting import reading
 
     yield f"{analysis(result.spec['analysis']).title} of {result.spec['source']}"
     for item in reading(result):

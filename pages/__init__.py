@@ -1,6 +1,6 @@
-"""The pages: one module each, which registers itself; what they share is in `_components`.
+"""The pages: Home, and one for every listed analysis, made from its declaration; what they share is in `_components`.
 
-A page module calls `register(Page(...))` at import; `load()` imports them all, so a new page is one new file.
+A module here registers itself at import: Home, and what the page of an analysis has besides. `load()` imports them all.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ def load() -> list[Page]:
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"{__name__}.{module.name}")
+    from ._components.analysis import add_rest
+
+    add_rest(list(PAGES))
     return ordered()
 
 

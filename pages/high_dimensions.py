@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import dash_mantine_components as dmc
+import plotly.graph_objects as go
 from dash import Input, Output, callback, dcc, html
+from dash.development.base_component import Component
 
-from landscape_core.figures.align import align
-from landscape_core.figures.high_dimensions import high_dimensions_figure
-from landscape_core.figures.high_dimensions_claims import Claim, claims, high_dimensions_reading
-from landscape_core.figures.law_figures import LARGEST, LAWS, law_figure, volume_words
-from landscape_core.figures.style import message_figure
-from landscape_core.specs import InputError, Result
+from landscape_core.analyses.high_dimensions.law_figures import LARGEST, LAWS, law_figure, volume_words
+from landscape_core.analyses.high_dimensions.reading import Claim, claims
+from landscape_core.drawing.style import message_figure
+from landscape_core.specs import InputError
 
-from . import register
-from ._components import stores
-from ._components.analysis_page import AnalysisPage, ControlGroup, View
-from ._components.pictures import each_drawn, entries_of
-from ._components.theme import GRAPH_CONFIG, aria, color_of
+from ._components.analysis import add
+from ._components.analysis.entries import PageState, entries_of, finished
+from ._components.theme import GRAPH_CONFIG, aria
 
-KINDS = {
-    "angles": "Angles",
-    "lengths": "Shells, lengths",
-    "distances": "Distances",
-    "planes": "Planes",
-    "layers": "Layers",
-    "flat": "Flat directions",
-    "index": "Index and loss",
-}
-VIEWS = (View("kind", "Picture", KINDS),)
 GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
 EXCESS = 1e-10
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
-    """One picture a checkpoint's run, on shared axes."""
-    figures = each_drawn(datas, sources, colors, dark, partial(high_dimensions_figure, kind=view["kind"]))
-    align(figures)
-    return figures
-
-
-def _table() -> Sequence[Any]:
+def _table() -> Sequence[Component]:
     return [html.Div(id="high_dimensions-claims", className="numbers claims")]
 
 
-def _laws() -> Sequence[Any]:
+def _laws() -> Sequence[Component]:
     """The laws need no run: they are drawn at once."""
     powers = [
         {"value": power, "label": "10" + str(power).translate(RAISED) if power else "1"}
@@ -114,33 +93,7 @@ def _laws() -> Sequence[Any]:
     ]
 
 
-PAGE = AnalysisPage(
-    "high_dimensions",
-    icon="high_dimensions",
-    order=40,
-    controls=[
-        ControlGroup(
-            "Path",
-            ["checkpoints", "curvature"],
-            labels={"checkpoints": "Checkpoints", "curvature": "Eigenvalues counted at"},
-        ),
-        ControlGroup(
-            "Eigenvalues",
-            ["method", "k", "flat_tolerance", "zero_tolerance", "probes", "lanczos_steps"],
-            advanced=True,
-            words={"method": {"auto": "Exact where it can be", "dense": "Exact matrix", "lanczos": "Estimate"}},
-            labels={"k": "Largest", "probes": "Random vectors", "lanczos_steps": "Products for each"},
-        ),
-        ControlGroup("Sample", ["split", "samples", "seed", "batchnorm", "dtype", "device"], advanced=True),
-    ],
-    views=VIEWS,
-    draw=draw,
-    reading=high_dimensions_reading,
-    downloads=("npz", "csv"),
-    extra=_table,
-    below=_laws,
-)
-register(PAGE.page)
+add("high_dimensions", extra=_table, below=_laws)
 
 
 @callback(
@@ -148,10 +101,10 @@ register(PAGE.page)
     Input("high_dimensions-drawn", "data"),
     Input("high_dimensions-state", "data"),
 )
-def _claims(_drawn: Any, state: Mapping[str, Any] | None) -> Any:
+def _claims(_drawn: object, state: PageState | None) -> list[Component]:
     """Hypothesis, measured value, what chance gives, and verdict, of the finished runs."""
-    found = [(entry["label"], color_of(i), stores.results().get(entry["key"])) for i, entry in entries_of(state)]
-    done = [(label, color, claims(result)) for label, color, result in found if isinstance(result, Result)]
+    found = [(entry, finished(entry)) for entry in entries_of(state)]
+    done = [(entry.label, entry.color, claims(result)) for entry, result in found if result is not None]
     return [_claim_table(done)] if done else []
 
 
@@ -188,7 +141,7 @@ def _dot(color: str) -> html.Span:
     Input("high_dimensions-power", "value"),
     Input("dark", "data"),
 )
-def _law(law: str, power: float, dark: bool | None) -> Any:
+def _law(law: str, power: float, dark: bool | None) -> go.Figure:
     try:
         return law_figure(law, power, dark=bool(dark))
     except InputError as error:
@@ -200,7 +153,7 @@ def _law(law: str, power: float, dark: bool | None) -> Any:
     Input("high_dimensions-volume-dimensions", "value"),
     Input("high_dimensions-volume-excess", "value"),
 )
-def _volume(dimensions: Any, excess: str) -> Any:
+def _volume(dimensions: float | str, excess: str) -> list[Component]:
     try:
         rows = volume_words(dimensions, excess)
     except InputError as error:

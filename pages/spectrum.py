@@ -1,48 +1,22 @@
-"""The Hessian spectrum: how curved is it, and is this a minimum or a saddle?"""
+"""The Hessian spectrum: the table of its eigenvalues."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import dash_mantine_components as dmc
 import numpy as np
 from dash import Input, Output, callback, html
+from dash.development.base_component import Component
 
-from landscape_core.figures.align import align
-from landscape_core.figures.quantity import number
-from landscape_core.figures.spectrum import spectrum_figure
-from landscape_core.figures.spectrum_reading import spectrum_reading
+from landscape_core.drawing.numbers import number
 from landscape_core.specs import Result
 
-from . import register
-from ._components import stores
-from ._components.analysis_page import AnalysisPage, ControlGroup, View
-from ._components.pictures import each_drawn, entries_of
-from ._components.theme import color_of
-
-KINDS = {"density": "Density", "eigenvalues": "Eigenvalues", "layers": "Layers"}
-VIEWS = (View("kind", "Picture", KINDS), View("log", "Logarithmic axis"))
-OPERATORS = {
-    None: "none",
-    "hessian": "Hessian of the loss",
-    "ggn": "Gauss-Newton",
-    "fisher": "Fisher, model's labels",
-    "empirical_fisher": "Fisher, data's labels",
-}
+from ._components.analysis import add
+from ._components.analysis.entries import PageState, entries_of, finished
 
 
-def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
-    """One picture a checkpoint, on shared axes."""
-    zeros = [float(np.asarray(data["zero_threshold"])) for data in datas if data is not None and "zero_threshold" in data]
-    figure = partial(spectrum_figure, kind=view["kind"], log=view["log"], zero=max(zeros) if zeros else None)
-    figures = each_drawn(datas, sources, colors, dark, figure)
-    align(figures)
-    return figures
-
-
-def _extra() -> Sequence[Any]:
+def _extra() -> Sequence[Component]:
     return [
         dmc.Accordion(
             dmc.AccordionItem(
@@ -58,45 +32,7 @@ def _extra() -> Sequence[Any]:
     ]
 
 
-PAGE = AnalysisPage(
-    "spectrum",
-    icon="spectrum",
-    order=20,
-    controls=[
-        ControlGroup(
-            "Curvature",
-            ["over", "operator", "beside", "k", "k_bottom"],
-            words={
-                "over": {"checkpoint": "This checkpoint", "run": "All of its training"},
-                "operator": OPERATORS,
-                "beside": OPERATORS,
-            },
-            labels={"over": "Of", "operator": "Matrix", "beside": "Beside it", "k": "Largest", "k_bottom": "Smallest"},
-        ),
-        ControlGroup(
-            "Accuracy",
-            ["method", "tolerance", "multiples", "probes", "lanczos_steps", "trace_tolerance", "seed"],
-            advanced=True,
-            words={"method": {"auto": "Exact where it can be", "dense": "Exact matrix", "lanczos": "Lanczos and estimates"}},
-            labels={
-                "multiples": "Every copy of equal eigenvalues",
-                "probes": "Random vectors",
-                "lanczos_steps": "Products for each",
-            },
-        ),
-        ControlGroup("What counts as zero", ["zero_tolerance", "gradient_tolerance", "damping"], advanced=True),
-        ControlGroup("Layers and symmetry", ["layers", "rescale", "labels", "weight_decay"], advanced=True),
-        ControlGroup("Over training", ["checkpoints"], advanced=True),
-        ControlGroup("Sample", ["split", "samples", "batchnorm", "dtype", "device"], advanced=True),
-        ControlGroup("Result", ["vectors"], advanced=True, labels={"vectors": "Keep the eigenvectors"}),
-    ],
-    views=VIEWS,
-    draw=draw,
-    reading=spectrum_reading,
-    downloads=("npz", "csv"),
-    extra=_extra,
-)
-register(PAGE.page)
+add("spectrum", extra=_extra)
 
 
 @callback(
@@ -104,13 +40,12 @@ register(PAGE.page)
     Input("spectrum-drawn", "data"),
     Input("spectrum-state", "data"),
 )
-def _table(_drawn: Any, state: Mapping[str, Any] | None) -> Any:
+def _table(_drawn: object, state: PageState | None) -> list[Component]:
     """The resolved eigenvalues with their residuals, a column for each finished checkpoint."""
-    found = [(entry["label"], color_of(i), stores.results().get(entry["key"])) for i, entry in entries_of(state)]
-    done = [(label, color, result) for label, color, result in found if isinstance(result, Result)]
+    done = [(entry.label, entry.color, result) for entry in entries_of(state) if (result := finished(entry)) is not None]
     if not done:
         return [dmc.Text("The table is filled when the computation is done.", size="sm", c="dimmed")]
-    rows: list[Any] = []
+    rows: list[Component] = []
     for end, letter in (("top", "λ"), ("bottom", "λ₋")):
         sizes = [np.size(result.get(f"eigenvalues_{end}", [])) for *_, result in done]
         for i in range(max(sizes)):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from landscape_core.__main__ import main
+from landscape_core.analyses import ANALYSES
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.specs import ANALYSES, TASKS
+from landscape_core.specs import TASKS
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("--set", "resolution=5", "--set", "flow=0", "--set", "samples=50")

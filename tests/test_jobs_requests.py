@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from landscape_core.analyses import ANALYSES
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs import Request
-from landscape_core.specs import ANALYSES, InputError
+from landscape_core.specs import InputError
 
 from .jobs_fakes import request, write_run
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscape_core.analyses.symmetries import equal_diagonals
+from landscape_core.measuring.symmetries import equal_diagonals
 from landscape_core.objective import Objective
 from landscape_core.objective.curvature import HessianOperator, checks
 from landscape_core.specs import InputError

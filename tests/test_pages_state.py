@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from landscape_core.specs import ANALYSES, InputError, SurfaceSpec, TrainingSpec, parse_text
+from landscape_core.analyses import ANALYSES
+from landscape_core.analyses.surface.spec import SurfaceSpec
+from landscape_core.specs import InputError, TrainingSpec, parse_text
 from pages._components import forms
 from pages._components.state import link, read_query, text_of, write_query
 from pages._components.words import duration, number

@@ -1,10 +1,11 @@
 """The experiments on Home: every request and address is one that the program takes."""
 
 import pytest
-
-from landscape_core.specs import Spec, analysis
-from pages import load
 from pages._components.analysis_page import DECLARED
+
+from landscape_core.analyses import analysis
+from landscape_core.specs import Spec
+from pages import load
 from pages._components.presets import PRESETS
 from pages._components.state import read_query
 

@@ -1,1 +1,54 @@
-"""How each analysis is computed: one file an analysis, a generator from a Spec and a Context to arrays."""
+"""The analyses: one folder each, found by looking. A folder says in its `__init__` what it is (`ANALYSIS = Analysis(...)`).
+
+Folders of one's own lie in a directory that $LANDSCAPE_ANALYSES names (several are joined by the path separator). What is
+declared imports no torch and draws nothing: compute.py, figure.py and reading.py are imported when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+import pkgutil
+
+from ..specs import Analysis, AnalysisSpec, InputError, suggestion
+
+log = logging.getLogger("landscape.analyses")
+ELSEWHERE = "LANDSCAPE_ANALYSES"
+__path__ += [os.path.abspath(folder) for folder in os.environ.get(ELSEWHERE, "").split(os.pathsep) if folder]
+
+
+def _found(name: str) -> Analysis:
+    """What the folder `name` declares; a broken one is known by its problem, so that it takes nothing else down."""
+    package = f"{__name__}.{name}"
+    try:
+        item = importlib.import_module(package).ANALYSIS
+        if not isinstance(item, Analysis):
+            raise InputError(f"ANALYSIS is no Analysis but a {type(item).__name__}")
+        if item.name != name:
+            raise InputError(f"the folder is called {name}, its analysis {item.name}")
+    except Exception as error:  # somebody's own code
+        log.exception("the analysis %s cannot be used", name)
+        line = " ".join(str(error).split()) or type(error).__name__
+        return Analysis(name, name.replace("_", " ").capitalize(), "", AnalysisSpec, package=package, problem=line)
+    return dataclasses.replace(item, package=package)
+
+
+def _all() -> dict[str, Analysis]:
+    folders = sorted({module.name for module in pkgutil.iter_modules(__path__) if module.ispkg})
+    found = [_found(name) for name in folders]
+    return {item.name: item for item in sorted(found, key=lambda item: (item.order, item.name))}
+
+
+ANALYSES: dict[str, Analysis] = _all()
+
+
+def analysis(name: str) -> Analysis:
+    """The analysis of this name. Raises InputError that lists the known ones, or says why its folder cannot be used."""
+    if name not in ANALYSES:
+        known = [item.name for item in ANALYSES.values() if item.listed]
+        raise InputError(f"unknown analysis '{name}'{suggestion(name, known)}")
+    if ANALYSES[name].problem:
+        raise InputError(f"the analysis '{name}' cannot be used: {ANALYSES[name].problem}")
+    return ANALYSES[name]

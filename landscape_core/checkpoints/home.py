@@ -8,13 +8,15 @@ from pathlib import Path
 
 from ..specs import InputError
 
+DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".landscape"  # beside app.py
+
 
 def home_directory(path: str | Path | None = None) -> Path:
     """The home directory: `path`, else $LANDSCAPE_HOME, else `.landscape` beside app.py; created with mode 0700.
 
     Raises InputError if it cannot be made or written.
     """
-    chosen = path or os.environ.get("LANDSCAPE_HOME") or Path(__file__).resolve().parents[2] / ".landscape"
+    chosen = path or os.environ.get("LANDSCAPE_HOME") or DEFAULT_HOME
     home = Path(chosen).expanduser().absolute()
     try:
         if not home.is_dir():

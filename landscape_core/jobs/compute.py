@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..analyses import analysis
 from ..checkpoints.home import home_directory
-from ..specs import AnalysisSpec, InputError, Progress, Reference, Result, analysis, task_spec
+from ..specs import AnalysisSpec, InputError, Progress, Reference, Result, task_spec
 from .requests import Request
 from .results import ResultCache
 from .runner import run_or_join
@@ -110,10 +111,9 @@ def _of_objective(
 ) -> Result:
     import torch
 
-    from ..analyses.context import Context
-    from ..analyses.context import Path as Trajectory
-    from ..analyses.execute import analyse
+    from ..measuring.context import Context, Trajectory
     from ..objective import Objective
+    from .execute import analyse
 
     if not isinstance(objective, Objective):
         raise InputError(

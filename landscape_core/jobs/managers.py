@@ -24,6 +24,8 @@ import multiprocess
 import psutil
 from dash import DiskcacheManager
 
+from ..analyses import ANALYSES
+
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
     "torch",
@@ -39,8 +41,8 @@ PRELOAD = (
     "plotly.graph_objects",
     "dash",
     "dash_mantine_components",
-    "landscape_core.analyses.execute",
-    "landscape_core.analyses.surface",
+    "landscape_core.jobs.execute",
+    *(f"{item.package}.compute" for item in ANALYSES.values() if not item.problem),
     "landscape_core.jobs.managers",
     "landscape_core.jobs.runner",
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..analyses import analysis
 from ..checkpoints.runs import RunStore
 from ..specs import (
     AnalysisSpec,
@@ -18,7 +19,6 @@ from ..specs import (
     RunRecord,
     Spec,
     TrainingSpec,
-    analysis,
     import_spec,
     is_local,
     task_spec,
@@ -100,7 +100,7 @@ class Request:
         run, checkpoint = self._checkpoint(runs)
         task = task_spec(run.task, **run.arguments)
         # Statistics of BatchNorm may be estimated on training samples whatever the split.
-        both = bool(getattr(spec, "test", False)) or spec.batchnorm == "batch"
+        both = spec.with_test() or spec.batchnorm == "batch"
         references = [_fingerprints(runs, text) for text in spec.references()]
         if spec.whole_run():
             references.append(_fingerprints(runs, run.name))

@@ -32,7 +32,7 @@ Watch = Callable[[Progress], None]
 def run_or_join(request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None) -> JobView:
     """Do the request, or wait for who does it already; take over if they die. Returns the job as it ended.
 
-    `start(kind, source, spec, home, partial)` computes (default: analyses.execute.start); `progress` is told how far it is,
+    `start(kind, source, spec, home, partial)` computes (default: execute.start); `progress` is told how far it is,
     also while waiting. Raises InputError if the request names what is not there, and KeyboardInterrupt on Ctrl-C; all else that
     goes wrong is the state and error of the job.
     """
@@ -150,7 +150,7 @@ class _Attempt:
     ) -> Result | None:
         """The result; None if the job was ended from outside."""
         if start is None:
-            from ..analyses.execute import start as execute  # torch, only here
+            from .execute import start as execute  # torch, only here
 
             start = execute
         self._check_unchanged()

@@ -50,11 +50,6 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise InputError(_one_line(error)) from None
 
-    @classmethod
-    def parse_texts(cls, texts: Mapping[str, str], *, remote: bool = False) -> Self:
-        """As `parse`, from texts (a query string, `--set`): each is JSON, or a bare word taken as a string."""
-        return cls.parse({name: parse_text(text) for name, text in texts.items()}, remote=remote)
-
 
 def parse_text(text: str) -> Any:
     """A value written as JSON (`0.1`, `[1,2]`, `null`, `true`); what is not JSON is the string itself."""
@@ -100,6 +95,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, 1)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
+
+
+def choices_in_words(choices: Iterable[Any]) -> str:
+    """`a, b or c`."""
+    *first, last = [str(choice) for choice in choices]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _one_line(error: ValidationError) -> str:

@@ -1,14 +1,15 @@
-"""The fields of a Spec as JSON values: what a listing says of them."""
+"""Analyses and their fields as JSON values: what a listing and the reference say of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from .analysis import Analysis
 from .base import Spec, bounds_of, choices_of, is_local, unit_of
 
 
-def describe(spec: type[Spec], names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+def describe_fields(spec: type[Spec], names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """The fields of a Spec as JSON values: default, lowest, highest, choices, unit, description."""
     default = spec().model_dump(mode="json")
     fields = {}
@@ -24,3 +25,24 @@ def describe(spec: type[Spec], names: Sequence[str] | None = None) -> dict[str, 
             "command_line_only": is_local(spec, name),
         }
     return fields
+
+
+def describe(item: Analysis) -> dict[str, Any]:
+    """An analysis as JSON values: title, question, fields, view options and the arrays of its Result."""
+    return {
+        "title": item.title,
+        "question": item.question,
+        "fields": describe_fields(item.spec),
+        "views": {
+            view.name: {
+                "default": view.default_value,
+                "choices": list(view.choices) if view.choices else [True, False],
+                "label": view.label,
+            }
+            for view in item.views
+        },
+        "arrays": {
+            variable.name: {"shape": list(variable.dimensions), "unit": variable.unit, "description": variable.words}
+            for variable in item.arrays
+        },
+    }

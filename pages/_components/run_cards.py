@@ -9,9 +9,10 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
+from landscape_core.analyses import ANALYSES
+from landscape_core.analyses.presenting import drawn
 from landscape_core.checkpoints.runs import metric_columns
-from landscape_core.figures.runs import loss_curves
-from landscape_core.figures.surface import surface_figure
+from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import InputError, Reference, RunRecord
 
@@ -173,7 +174,7 @@ def _surface(card: Card, dark: bool) -> Any:
     if card.key:
         data = stores.results().get(card.key) if card.drawn else stores.jobs().partial(card.key)
     if data is not None:
-        figure = surface_figure(data, kind="heatmap", log=True, dark=dark, compact=True)
+        figure = drawn(ANALYSES["surface"], [data], [card.name], {"kind": "heatmap", "log": True}, dark=dark)[0]
         bare = {"visible": False, "scaleanchor": None}
         figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
         figure.update_traces(showscale=False, selector={"type": "heatmap"})

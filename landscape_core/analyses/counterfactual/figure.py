@@ -1,0 +1,72 @@
+"""The figure of training on inside and outside the top of the Hessian."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ...drawing.axes import cartesian_axis, log_axis
+from ...drawing.known import Known, chosen, scalar, text
+from ...drawing.numbers import number
+from ...drawing.style import base_layout, cuts, legend_below, message_figure, theme
+
+KINDS = ("loss", "distance")
+
+
+def figure(
+    data: Known,
+    *,
+    kind: str = "loss",
+    log: bool = True,
+    source: str = "",  # noqa: ARG001  # the picture is of the experiment, whose checkpoint its title names
+    color: str | None = None,
+    dark: bool = False,
+    title: str | None = None,
+    compact: bool = False,
+) -> go.Figure:
+    """Draw the curves of all branches, finished or growing: the "loss" over the whole sample, or the "distance" travelled."""
+    chosen("kind of picture", kind, KINDS)
+    heading = title or "Training inside and outside the top space"
+    steps, k = np.asarray(data["steps"], float), int(scalar(data, "k") or 0)
+    free = np.asarray(data[f"{kind}_free"], float)
+    if not np.isfinite(free).any():
+        return message_figure("Waiting for the first steps…", dark=dark, title=heading, color=color)
+    colors = theme(dark)
+    blue, orange = cuts(dark)
+    lines: list[tuple[str, str, str, float, str]] = [
+        ("free", "free: the whole update", colors.text, 4, "solid"),
+        ("outside", f"outside the top {k}", blue, 2.5, "solid"),
+        ("inside", f"inside the top {k}", orange, 2.5, "solid"),
+        ("random", f"{k} random directions", colors.muted, 2, "dash"),
+    ]
+    traces: list[go.Scatter] = []
+    seen = []
+    for branch, name, ink, width, dash in lines:
+        values = np.asarray(data[f"{kind}_{branch}"], float)
+        seen.append(values[np.isfinite(values)])
+        hover = "%{y:.4g} at step %{x:,}<extra>" + name + "</extra>"
+        line = {"color": ink, "width": width, "dash": dash}
+        traces.append(go.Scatter(x=steps, y=values, mode="lines", line=line, name=name, hovertemplate=hover))
+    found = np.concatenate(seen)
+    growing = [f"Growing: step {steps[np.isfinite(free)][-1]:,.0f} of {steps[-1]:,.0f}."] if "drop_free" not in data else []
+    layout = base_layout(colors, heading, color=color, caption=[*growing, made(data)], compact=compact)
+    words = "loss over all samples" if kind == "loss" else "distance from the checkpoint"
+    y = log_axis(colors, words, found) if log and kind == "loss" and (found > 0).all() else cartesian_axis(colors, words)
+    x = cartesian_axis(colors, "step of training") | {"showgrid": False, "tickformat": ",d"}
+    pad = 0.02 * float(np.ptp(steps))
+    x |= {"range": [float(steps[0]) - pad, float(steps[-1]) + pad]}
+    layout |= {"xaxis": x, "yaxis": y, "showlegend": True, "legend": legend_below(compact), "uirevision": f"{kind} {log}"}
+    return go.Figure(data=traces, layout=layout | {"hovermode": "x unified"})
+
+
+def made(data: Known) -> str:
+    """How the branches were trained."""
+    names = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+    optimizer = text(data, "optimizer")
+    momentum, decay = scalar(data, "momentum") or 0.0, scalar(data, "weight_decay") or 0.0
+    size = int(scalar(data, "batch_size") or 0)
+    parts = [names.get(optimizer, optimizer), f"learning rate {number(scalar(data, 'lr') or 0.0)}"]
+    parts += [f"momentum {number(momentum)}"] if momentum else []
+    parts += [f"weight decay {number(decay)}"] if decay else []
+    parts.append(f"batches of {size:,}" if size else "full batch")
+    return ", ".join(parts) + (": the run's own." if bool(np.asarray(data["own_settings"])) else ", not the run's own.")

@@ -1,0 +1,216 @@
+"""The figure of an overlap: the gradient's share over training, its parts, the persistence of the subspace, its eigenvalues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ...drawing.axes import FEW, cartesian_axis, log_axis
+from ...drawing.known import Known, chosen, scalar
+from ...drawing.numbers import number
+from ...drawing.steps import edges, place, step_axis
+from ...drawing.style import BESIDE, Theme, base_layout, color_scale, cuts, faint, legend_below, message_figure, theme
+from ...drawing.tracks import tracks_figure
+from ...specs import Array
+
+LOSS_PART = 0.24  # of the height, for the loss under the share
+TITLE = "Gradient in the top of the Hessian"
+
+
+def figure(
+    data: Known,
+    *,
+    kind: str = "share",
+    log: bool = False,
+    source: str = "",
+    color: str | None = None,
+    dark: bool = False,
+    title: str | None = None,
+    compact: bool = False,
+) -> go.Figure:
+    """Draw an overlap Result, or a partial mapping of its arrays, over the steps of training at log10(1 + step).
+
+    "share": of the gradient in the top-k space, full and mini-batch, beside k/p, over the loss on the same axis; `log` shows
+    what lies below k/p. "contributions": of each eigenvector. "persistence": what two checkpoints' spaces have in common.
+    "eigenvalues": their tracks with the limit of stability. A line marks the step of `source` (RUN@STEP).
+    """
+    chosen("kind of picture", kind, KINDS)
+    heading = title or TITLE
+    steps = np.asarray(data["steps"], float)
+    known = np.isfinite(np.asarray(data["eigenvalues"], float)).all(axis=1)
+    if not known.any():
+        return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
+    colors = theme(dark)
+    left = "" if known.all() else f"{int((~known).sum())} of {steps.size} checkpoints overflow and are left out."
+    said = [left if "products" in data else f"Growing: {int(known.sum())} of {steps.size} checkpoints."] if left else []
+    tint = color or cuts(dark)[0]
+    if kind == "eigenvalues":
+        picture = _eigenvalues(data, steps, colors, tint, dark, heading, compact)
+    else:
+        traces, axes, more = DRAWN[kind](data, steps, colors, tint, dark, log)
+        if compact and kind == "share":
+            more.append("Thick: the full gradient. Grey: mini-batches, mean ± deviation. Dashed: a random direction.")
+        layout = base_layout(colors, heading, color=color, caption=[*said, *more], compact=compact)
+        picture = go.Figure(data=traces, layout=layout | axes | {"uirevision": f"{kind} {log}"})
+    # A legend takes half the height of a small picture: there the caption has to do.
+    picture.update_layout(legend=legend_below(), showlegend=not compact and kind in ("share", "eigenvalues"))
+    step = source.rpartition("@")[2]
+    if step.isdigit() and steps.min() <= (mark := int(step)) <= steps.max() and kind != "persistence":
+        picture.add_vline(x=float(place(mark)), line={"color": colors.mark, "width": 1, "dash": "dot"})
+    return picture
+
+
+# -- the share ---------------------------------------------------------------------------------------------------------
+
+
+def _share(
+    data: Known, steps: Array, colors: Theme, tint: str, dark: bool, log: bool
+) -> tuple[list[Any], dict[str, Any], list[str]]:
+    k, p, baseline = (scalar(data, name) or 0.0 for name in ("k", "parameters", "baseline"))
+    at, other = place(steps), colors.muted
+    small, spread = (np.asarray(data[f"gradient_share_minibatch{end}"], float) for end in ("", "_spread"))
+    size = int(scalar(data, "minibatch_size") or 0)
+    floor = max(1e-7, _floor(data, baseline)) if log else 0.0
+    traces: list[Any] = []
+    if size and np.isfinite(spread).any():
+        inside = np.isfinite(small) & np.isfinite(spread)
+        low, high = np.maximum(small - spread, floor)[inside], np.minimum(small + spread, 1.0)[inside]
+        band = {"x": np.concatenate([at[inside], at[inside][::-1]]), "y": np.concatenate([high, low[::-1]])}
+        style = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "fillcolor": faint(other, 0.18), "hoverinfo": "skip"}
+        traces.append(go.Scatter(**band, **style, name="± 1 standard deviation", showlegend=False))
+    curves: list[tuple[str, str, str, float, str, Any]] = [
+        (f"mini-batches of {size:,}", "gradient_share_minibatch", other, 2, "dash", True),
+        ("full gradient", "gradient_share", tint, 3.5, "solid", True),
+        (f"top {k - 1:.0f} only", "gradient_share_k_minus_1", tint, 1.5, "dot", "legendonly"),
+        ("way to the next checkpoint", "displacement_share", BESIDE[dark], 1.5, "dashdot", "legendonly"),
+    ]
+    for name, key, ink, width, dash, visible in curves:
+        values = np.asarray(data[key], float)
+        if key == "gradient_share_minibatch" and not size:
+            continue
+        hover = "%{y:.3p} at step %{customdata:,}<extra>" + name + "</extra>"
+        line = {"color": ink, "width": width, "dash": dash}
+        marks = {"mode": "lines+markers", "marker": {"size": 7 if width > 3 else 4, "color": ink}}
+        curve = {"x": at, "y": np.maximum(values, floor), "customdata": steps, "hovertemplate": hover}
+        traces.append(go.Scatter(**curve, **marks, line=line, name=name, visible=visible))
+    ends = {"x": [-0.06, 1.02 * float(at.max()) + 0.04], "y": [baseline, baseline], "mode": "lines"}
+    line = {"color": colors.text, "width": 1.5, "dash": "dash"}
+    traces.append(go.Scatter(**ends, line=line, name=f"random: k/p = {number(baseline, 2)}", hoverinfo="skip"))
+    traces += _loss(data, at, steps, colors)
+    y = cartesian_axis(colors, f"share in the top {k:.0f}") | {"domain": [LOSS_PART + 0.04, 1], "range": [-0.02, 1.04]}
+    if log:
+        ticks = 10.0 ** np.arange(-7, 1)  # all of them: an axis may be stretched to that of another picture
+        words = [f"{100 * tick:g} %" for tick in ticks]
+        y |= {"type": "log", "range": [float(np.log10(floor)), 0.08], "tickvals": ticks, "ticktext": words}
+    else:
+        y |= {"tickformat": ".0%"}
+    x = step_axis(colors, steps) | {"anchor": "y2"}
+    axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "hovermode": "closest"}
+    loss = np.asarray(data["loss"], float)
+    positive = loss[np.isfinite(loss) & (loss > 0)]
+    below = log_axis(colors, "loss", positive, most=FEW) if positive.size else cartesian_axis(colors, "loss")
+    axes["yaxis2"] = below | {"domain": [0, LOSS_PART], "anchor": "x"}
+    said = [f"‖Uᵀg‖² / ‖g‖², U the top {k:.0f} eigenvectors of {p:,.0f}; a random direction has k/p = {number(baseline, 2)}."]
+    return traces, axes, said
+
+
+def _floor(data: Known, baseline: float) -> float:
+    """The lower end of a logarithmic share axis: a decade below the smallest, at least one below the baseline."""
+    shares = np.concatenate([np.asarray(data[name], float) for name in ("gradient_share", "gradient_share_minibatch")])
+    positive = shares[np.isfinite(shares) & (shares > 0)]
+    return float(10 ** np.floor(np.log10(min(positive.min(initial=1.0), baseline / 2))))
+
+
+def _loss(data: Known, at: Array, steps: Array, colors: Theme) -> list[Any]:
+    hover = "loss %{y:.4g} at step %{customdata:,}<extra></extra>"
+    curve = {"x": at, "y": np.asarray(data["loss"], float), "customdata": steps, "hovertemplate": hover, "yaxis": "y2"}
+    return [go.Scatter(**curve, mode="lines", line={"color": colors.muted, "width": 2}, name="loss", showlegend=False)]
+
+
+# -- heat maps -----------------------------------------------------------------------------------------------------------
+
+
+def _contributions(
+    data: Known, steps: Array, colors: Theme, _tint: str, _dark: bool, _log: bool
+) -> tuple[list[Any], dict[str, Any], list[str]]:
+    values = np.asarray(data["contributions"], float).T
+    k = len(values)
+    ranks = np.arange(1, k + 1)
+    hover = "eigenvector %{y} at step %{customdata:,}: %{z:.2%} of |g|²<extra></extra>"
+    heat = go.Heatmap(
+        x=edges(place(steps)),
+        y=ranks,
+        z=values.astype(np.float32),
+        zmin=0,
+        customdata=np.tile(steps, (k, 1)),
+        colorscale=color_scale("viridis"),
+        colorbar=_bar("share of |g|²", colors) | {"tickformat": ".0%"},
+        hovertemplate=hover,
+        hoverongaps=False,
+    )
+    y = cartesian_axis(colors, "eigenvector, by eigenvalue")
+    y |= {"autorange": "reversed", "showgrid": False, "dtick": max(1, k // 10)}
+    said = ["Each row: the part along one eigenvector; columns add up to the share. Close eigenvectors may turn."]
+    return [heat], {"xaxis": _square(step_axis(colors, steps), steps), "yaxis": y}, said
+
+
+def _persistence(
+    data: Known, steps: Array, colors: Theme, _tint: str, _dark: bool, _log: bool
+) -> tuple[list[Any], dict[str, Any], list[str]]:
+    values = np.asarray(data["persistence"], float)
+    sides = edges(place(steps))
+    pairs = np.stack(np.meshgrid(steps, steps), axis=-1)
+    heat = go.Heatmap(
+        x=sides,
+        y=sides,
+        z=values.astype(np.float32),
+        zmin=0,
+        zmax=1,
+        customdata=pairs,
+        colorscale=color_scale("viridis"),
+        colorbar=_bar("in common", colors) | {"tickformat": ".0%"},
+        hovertemplate="steps %{customdata[1]:,} and %{customdata[0]:,}: %{z:.1%} in common<extra></extra>",
+        hoverongaps=False,
+    )
+    axis = _square(step_axis(colors, steps), steps)
+    y = axis | {"title": {**axis["title"], "text": "step of training"}, "scaleanchor": "x", "constrain": "domain"}
+    said = [f"‖UᵀV‖² / k of the top spaces U, V of two checkpoints; random: k/p = {number(scalar(data, 'baseline') or 0, 2)}."]
+    return [heat], {"xaxis": axis | {"constrain": "domain"}, "yaxis": y}, said
+
+
+def _square(axis: dict[str, Any], steps: Array) -> dict[str, Any]:
+    """The axis of a heat map: it ends where the cells end."""
+    sides = edges(place(steps))
+    return axis | {"range": [float(sides[0]), float(sides[-1])]}
+
+
+def _bar(title: str, colors: Theme) -> dict[str, Any]:
+    return {"title": {"text": title, "side": "right"}, "thickness": 14, "outlinewidth": 0, "tickcolor": colors.grid}
+
+
+# -- eigenvalues ---------------------------------------------------------------------------------------------------------
+
+
+def _eigenvalues(data: Known, steps: Array, colors: Theme, tint: str, dark: bool, heading: str, compact: bool) -> go.Figure:
+    """The tracks as the spectrum over a run draws them, and the eigenvalue that follows."""
+    figure = tracks_figure(
+        {**data, "eigenvalues_top_steps": data["eigenvalues"]}, color=tint, dark=dark, title=heading, compact=compact
+    )
+    after = np.asarray(data["eigenvalue_next"], float)
+    after = np.where(after > 0, after, np.nan)
+    k = int(scalar(data, "k") or 0)
+    hover = f"λ{k + 1} at least %{{y:.4g}} at step %{{customdata:,}}<extra></extra>"
+    line = {"color": colors.muted, "width": 1.5, "dash": "dot"}
+    curve = {"x": place(steps), "y": after, "customdata": steps, "hovertemplate": hover}
+    figure.add_trace(go.Scatter(**curve, mode="lines", line=line, name=f"λ{k + 1}, at least: outside the space"))
+    known = after[np.isfinite(after)]
+    if known.size:
+        low, high = figure.layout.yaxis.range
+        figure.update_yaxes(range=[min(low, float(np.log10(known.min())) - 0.05), high])
+    return figure
+
+
+DRAWN = {"share": _share, "contributions": _contributions, "persistence": _persistence}
+KINDS = (*DRAWN, "eigenvalues")

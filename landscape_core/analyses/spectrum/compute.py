@@ -1,0 +1,164 @@
+"""The spectrum of the curvature at a checkpoint, exact or estimated with error bars; or its largest eigenvalues over a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...linalg import Lanczos, function_of, share_below
+from ...measuring.context import Context
+from ...measuring.critical import classify
+from ...measuring.growing import Arrays
+from ...measuring.path import own_step
+from ...measuring.symmetries import ZeroModes, rescaled, zero_modes
+from ...measuring.top_space import dense_allowed
+from ...specs import Array, InputError, Progress
+from .estimates import densities, estimated_spectrum, exact_spectrum, whole_matrix
+from .operators import Scaled, block_size
+from .over_run import over_run
+from .spec import SpectrumSpec
+from .work import Work
+
+
+def run(spec: SpectrumSpec, context: Context) -> Arrays:
+    """The spectrum as a Result names it; yields the eigenvalues and the density as they grow."""
+    if spec.over == "run":
+        return (yield from over_run(spec, context))
+    return (yield from _checkpoint(spec, context))
+
+
+def _checkpoint(spec: SpectrumSpec, context: Context) -> Arrays:
+    given = context.objective
+    size = block_size(given, spec)
+    exact = spec.exact(size)
+    dense_allowed(exact, size)
+    objective = context.double() if exact and spec.dtype is None else given
+    before = objective.counts.copy()
+    work = Work(spec, context, objective, exact)
+    measure = exact_spectrum if exact else estimated_spectrum
+    try:
+        yield from measure(work, "", spec.operator)
+        _finish(work)
+        if spec.beside:
+            yield from measure(work, "beside_", spec.beside)
+        if spec.rescale:
+            yield from _rescale(work)
+        densities(work)
+        work.close()
+    finally:
+        if objective is not given:
+            given.counts.update(objective.counts - before)
+    return work.arrays
+
+
+def _finish(work: Work) -> None:
+    """Counts, kind of point, stability and the other scalars."""
+    spec, arrays = work.spec, work.arrays
+    top, bottom = arrays["eigenvalues_top"], arrays["eigenvalues_bottom"]
+    nodes, weights = arrays["nodes"], arrays["weights"]
+    norm = float(arrays["norm"])
+    zero = spec.zero_tolerance * max(norm, 0.0)
+    p = work.size
+    if work.exact:
+        values = nodes[0]
+        negative, positive = int((values < -zero).sum()), int((values > zero).sum())
+        flat, flat_error = float(p - negative - positive), 0.0
+        share, share_error = negative / p, 0.0
+        bounds, flat_bounds = (share, share), (flat, flat)
+    else:
+        share, share_error = share_below(nodes, weights, -zero)
+        below, below_error = share_below(nodes, weights, zero)
+        flat, flat_error = p * max(0.0, below - share), p * (share_error + below_error)
+        bounds = share_bounds(nodes, weights, -zero)
+        inside = share_bounds(nodes, weights, zero)
+        flat_bounds = (p * max(0.0, inside[0] - bounds[1]), p * (inside[1] - bounds[0]))
+        # A Ritz value is never beyond the end of the spectrum, so one beyond zero is proof enough.
+        negative = int((bottom < -zero).sum()) if bottom.size else int(share > share_error)
+        positive = int((top > zero).sum())
+    modes = zero_modes(work.objective, spec.operator, work.members)
+    if work.shift:
+        modes = ZeroModes(0, ("weight decay lifts them all",))
+    flat_bounds = (max(flat_bounds[0], float(modes.count)) if not work.exact else flat_bounds[0], flat_bounds[1])
+    count, gap = outliers(top, np.asarray(arrays["converged_top"]))
+    effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
+    squares = function_of(nodes, weights, np.square, p)[0]
+    trace = float(arrays["trace"])
+    gradient = float(arrays["gradient_norm"])
+    work.put(
+        zero_threshold=zero,
+        negative_share=share,
+        negative_share_error=share_error,
+        negative_share_bounds=np.array(bounds),
+        nullity=flat,
+        nullity_bounds=np.array(flat_bounds),
+        nullity_error=flat_error,
+        zero_modes_found=flat,
+        nullity_predicted=modes.count,
+        nullity_reasons="; ".join(modes.reasons),
+        classification=classify(gradient, negative, max(flat, float(modes.count)), positive, tolerance=spec.gradient_tolerance),
+        effective_dimension=effective,
+        effective_dimension_error=0.0 if work.exact else effective_error,
+        participation=trace**2 / squares if squares > 0 else float("nan"),
+        outliers=count,
+        outlier_gap=gap,
+        sharpness=float(top[0]),
+        trace_ggn=trace if spec.operator == "ggn" else float("nan"),
+    )
+    work.put(**work.stability(own_step(work.context)))
+
+
+def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float, float]:
+    """What a Gauss quadrature proves of the share below a threshold, mean over probes: (at least, at most).
+
+    Between two nodes that enclose the threshold it says nothing: at least all nodes but the last below it, at most all up to
+    the first above it (Chebyshev-Markov-Stieltjes; nodes `(probes, m)` ascending).
+    """
+    below = (nodes <= threshold).sum(1)
+    sums = np.concatenate([np.zeros((len(nodes), 1)), np.cumsum(weights, 1)], 1)
+    rows = np.arange(len(nodes))
+    low = sums[rows, np.maximum(below - 1, 0)]
+    high = sums[rows, np.minimum(below + 1, nodes.shape[1])]
+    return float(low.mean()), float(high.mean())
+
+
+def outliers(values: Array, converged: Array) -> tuple[int, float]:
+    """How many of the largest eigenvalues stand apart: the i with the largest ratio between neighbours, and that ratio.
+
+    Only positive, converged ones count; (0, nan) where there are fewer than two.
+    """
+    known = values[np.asarray(converged, bool)]
+    known = known[known > 0]
+    if known.size < 2:
+        return 0, float("nan")
+    ratios = known[:-1] / known[1:]
+    i = int(ratios.argmax())
+    return i + 1, float(ratios[i])
+
+
+def _rescale(work: Work) -> Iterator[Progress]:
+    """The same function with its first two layers rescaled: what its curvature becomes."""
+    spec = work.spec
+    assert spec.rescale is not None
+    try:
+        theta, off = rescaled(work.objective, spec.rescale)
+    except InputError as error:
+        work.put(rescaled_note=str(error))
+        return
+    operator = work.operator(spec.operator, theta)
+    scale = theta[work.coordinates].abs()
+    if work.exact:
+        matrix = (yield from whole_matrix(work, "rescaled", operator, "rescaled matrix")).double()
+        top, trace = float(torch.linalg.eigvalsh(matrix)[-1]), float(matrix.trace())
+        invariant = float(torch.linalg.eigvalsh(scale.double()[:, None] * matrix * scale.double())[-1])
+    else:
+        options: dict[str, Any] = {"tolerance": spec.tolerance, "seed": spec.seed}
+        found = []
+        for stage, subject in (("rescaled", operator), ("rescaled_invariant", Scaled(operator, scale))):
+            search = Lanczos(subject, 1, state=work.state_of(stage) or None, **options)
+            yield from work.drive(stage, "rescaled", search)
+            found.append(float(search.pairs().top[0]))
+        (top, invariant), trace = found, float("nan")
+    work.put(rescaled_sharpness=top, rescaled_trace=trace, rescaled_invariant=invariant, rescaled_deviation=off)

@@ -1,0 +1,70 @@
+"""The largest eigenvalues over the checkpoints of a run, beside the limit of stability of its optimiser."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...linalg import Lanczos
+from ...measuring.context import Context
+from ...measuring.growing import Arrays
+from ...measuring.path import evenly, own_step
+from .spec import SpectrumSpec
+from .work import Work
+
+
+def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
+    """Top k and the smallest eigenvalue at every chosen checkpoint, each search warm-started from the one before.
+
+    `eigenvalues_top` and `residuals_top` are those of the source's own checkpoint. NaN where a checkpoint is still to come.
+    """
+    path = context.path()
+    objective = context.objective
+    own = own_step(context)
+    steps = evenly(path.steps, spec.checkpoints, path.steps[-1] if own is None else own)
+    work = Work(spec, context, objective, exact=False)
+    k, low = min(spec.k, work.size), min(1, spec.k_bottom, work.size - min(spec.k, work.size))
+    work.expected = {f"step_{step}": 2.5 * k + 10 * low + 5 for step in steps}
+    count = len(steps)
+    series = {
+        "eigenvalues_top_steps": np.full((count, k), np.nan),
+        "residuals_top_steps": np.full((count, k), np.nan),
+        "eigenvalue_bottom_steps": np.full(count, np.nan),
+        "gradient_norm_steps": np.full(count, np.nan),
+    }
+    work.resumed(series, steps=steps)
+    limits = [work.stability(step) for step in steps]
+    work.put(
+        steps=np.array(steps),
+        lr_steps=np.array([item["lr"] for item in limits]),
+        stability_limit_steps=np.array([item["stability_limit"] for item in limits]),
+        **series,
+        **{name: limits[-1][name] for name in ("stability_kind", "stability_rule", "stability_words")},
+    )
+    thetas = dict(zip(path.steps, path.thetas, strict=True))
+    start = None
+    for i, step in enumerate(steps):
+        if np.isfinite(series["eigenvalues_top_steps"][i]).all():
+            work.done[f"step_{step}"] = 0
+            continue
+        theta = thetas[step].to(objective.theta)
+        operator = work.operator(spec.operator, theta)
+        search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start)
+        for products in search:
+            work.done[f"step_{step}"] = int(products)
+        pairs = search.pairs()
+        gradient = objective.gradient(theta)[work.coordinates] + work.shift * theta[work.coordinates]
+        series["eigenvalues_top_steps"][i] = pairs.top.cpu().numpy()
+        series["residuals_top_steps"][i] = pairs.top_residuals.cpu().numpy()
+        series["eigenvalue_bottom_steps"][i] = float(pairs.bottom[0]) if low else np.nan
+        series["gradient_norm_steps"][i] = float(gradient.double().norm())
+        start = pairs.top_vectors
+        work.put(**series)
+        yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
+        work.note(operator)
+    at = steps.index(own) if own in steps else count - 1
+    work.put(
+        eigenvalues_top=series["eigenvalues_top_steps"][at],
+        residuals_top=series["residuals_top_steps"][at],
+    )
+    work.close()
+    return work.arrays

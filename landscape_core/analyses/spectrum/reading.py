@@ -1,0 +1,431 @@
+"""What a spectrum says about this checkpoint: the kind of point, the sharpness, and how far each number may be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...drawing.known import Known, has, scalar, text
+from ...drawing.numbers import number
+from ...drawing.sources import COHEN
+from ...drawing.statement import Reading, Verdict
+from .spec import SpectrumSpec
+
+NAMES = {
+    "hessian": "Hessian",
+    "ggn": "Gauss-Newton matrix",
+    "fisher": "Fisher matrix",
+    "empirical_fisher": "empirical Fisher matrix",
+}
+PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
+VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
+SOLID = 0.999  # captured mass of the density that needs no word
+
+
+def reading(data: Known, spec: SpectrumSpec) -> list[Reading]:
+    """The certificate of a finished spectrum. Rows whose numbers the result doesn't hold are left out."""
+    parts = (
+        (_over_run, _sample, _notes)
+        if spec.over == "run"
+        else (
+            _point,
+            _sharpness,
+            _invariant,
+            _negative,
+            _trace,
+            _outliers,
+            _zeros,
+            _flatness,
+            _beside,
+            _rescaled,
+            _accuracy,
+            _density,
+            _sample,
+            _notes,
+            _limits,
+        )
+    )
+    return [row for part in parts for row in part(data, spec)]
+
+
+CLASSES: dict[str, tuple[str, Verdict]] = {
+    "not critical": (
+        "The gradient is not small, so this is no critical point: neither a minimum nor a saddle, but a place on a slope. "
+        "The signs of the eigenvalues say how the slope bends.",
+        "note",
+    ),
+    "minimum": ("A minimum: uphill in every direction.", "ok"),
+    "maximum": ("A maximum: downhill in every direction.", "ok"),
+    "strict saddle": ("A strict saddle: downhill in some directions, uphill in others.", "ok"),
+    "degenerate": (
+        "Degenerate: flat to second order in some directions, so the Hessian alone cannot say whether it is a minimum.",
+        "note",
+    ),
+}
+
+
+def _point(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    kind = text(data, "classification")
+    if kind not in CLASSES:
+        return
+    gradient, bend, decrement = (scalar(data, name) for name in ("gradient_norm", "gradient_curvature", "newton_decrement"))
+    words, verdict = CLASSES[kind]
+    three = [f"gradient {number(gradient)} long" if gradient is not None else ""]
+    three.append(f"curvature along it ‖Hĝ‖ = {number(bend)}" if bend is not None else "")
+    about = "" if text(data, "method") == "dense" else "about "
+    three.append(f"Newton decrement {about}{number(decrement)}" if decrement is not None else "")
+    low, zero = _lowest(data), scalar(data, "zero_threshold") or 0.0
+    if low is not None:
+        words += f" The smallest eigenvalue is {number(low)}" + (
+            ", below zero." if low < -zero else ": none is below zero as far as this resolves."
+        )
+    nullity, sure = scalar(data, "nullity"), text(data, "method") == "dense"
+    if nullity is not None and kind in ("minimum", "degenerate", "strict saddle"):
+        least = nullity if sure else scalar(data, "nullity_predicted") or 0.0
+        words += f" Nullity {'' if sure else 'at least '}{number(least)}: that many directions are flat to second order."
+    if kind == "not critical" and gradient is not None and bend is not None and bend < 1e-2 * (_largest(data) or 1.0):
+        words += " Along the gradient the loss hardly bends: gradient-flat, where searches for critical points stop in vain."
+        verdict = "warn"
+    words += " Here: " + ", ".join(item for item in three if item) + "."
+    formula = (
+        f"critical if ‖g‖ < {number(spec.gradient_tolerance, 2)}; zero if |λ| ≤ {number(zero, 2)} "
+        f"({number(spec.zero_tolerance, 2)} of the largest); Newton decrement ½ gᵀ|H|⁻¹g over what is not zero"
+        + ("" if not about else ", in the span of g, Hg, H²g, …")
+    )
+    yield Reading("Kind of point", kind, words, formula, "Frye et al. 2021 on gradient-flat points", verdict)
+
+
+def _largest(data: Known) -> float | None:
+    return float(np.asarray(data["eigenvalues_top"])[0]) if has(data, "eigenvalues_top") else None
+
+
+def _lowest(data: Known) -> float | None:
+    return float(np.asarray(data["eigenvalues_bottom"])[0]) if has(data, "eigenvalues_bottom") else None
+
+
+def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    top = _largest(data)
+    if top is None:
+        return
+    limit, kind, rule = scalar(data, "stability_limit"), text(data, "stability_kind"), text(data, "stability_rule")
+    verdict: Verdict = "ok"
+    if spec.operator != "hessian" or limit is None:
+        words = text(data, "stability_words") or "No limit of stability is known here."
+        if spec.operator != "hessian":
+            words = f"This is the largest eigenvalue of the {NAMES[spec.operator]}, not of the Hessian."
+    else:
+        ratio = top / limit
+        words = f"{number(100 * ratio, 3)} % of {rule} = {number(limit)}."
+        if kind == "limit":
+            state = "at" if 0.9 < ratio < 1.1 else "beyond" if ratio >= 1.1 else "below"
+            words += {
+                "below": " Descent with this learning rate is stable here.",
+                "at": " At the edge of stability: the learning rate holds the sharpness here.",
+                "beyond": " Descent with this learning rate would leave a quadratic valley this sharp.",
+            }[state]
+            verdict = "ok" if state != "beyond" else "note"
+        else:
+            words += " " + text(data, "stability_words")
+    residual = np.asarray(data["residuals_top"], float)[0] if has(data, "residuals_top") else np.nan
+    spread = f" ± {number(residual * abs(top), 2)}" if np.isfinite(residual) and residual > 1e-9 else ""
+    formula = f"λ₁; stable while {rule} > λ₁ on a quadratic" if rule else "λ₁"
+    yield Reading("Sharpness", f"{number(top, 4)}{spread}", words, formula, COHEN, verdict)
+
+
+def _invariant(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    value = scalar(data, "sharpness_invariant")
+    if value is None:
+        return
+    words = (
+        "The curvature per relative change of each weight. Unlike the raw sharpness it stays the same when layers or single "
+        "neurons are rescaled without changing the function, so networks may be compared by it. Weights that are exactly zero "
+        "do not enter."
+    )
+    formula = "largest eigenvalue of diag|θ| H diag|θ|"
+    yield Reading("Sharpness, rescaling-invariant", number(value, 4), words, formula, "Kwon et al. 2021, arXiv:2102.11600")
+
+
+def _negative(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    share, error, p = scalar(data, "negative_share"), scalar(data, "negative_share_error"), scalar(data, "parameters")
+    if share is None:
+        return
+    exact = text(data, "method") == "dense"
+    count = f"{number(round(share * p))} of {p:,.0f}, " if p and exact else ""
+    spread = f" ± {number(100 * error, 2)} %" if error else ""
+    value = f"{count}{number(100 * share, 3)} %{spread}"
+    low = _lowest(data)
+    words = f"The most negative is {number(low)}. " if low is not None and low < 0 else ""
+    words += (
+        "Share of all eigenvalues below zero: the index of a saddle, where this is one. Random slices rarely show any of them."
+        if share > 0
+        else "No eigenvalue lies below zero."
+    )
+    if error is not None and error > max(VAGUE * share, 0.01) and has(data, "negative_share_bounds"):
+        least, most = (float(bound) for bound in np.asarray(data["negative_share_bounds"]))
+        value = f"{number(100 * least, 2)} % to {number(100 * most, 3)} %"
+        words += " These are bounds: the estimate cannot tell on which side of zero the many tiny ones lie."
+    zero = scalar(data, "zero_threshold") or 0.0
+    formula = f"share of λ < −{number(zero, 2)}"
+    source = "Böttcher & Wheeler 2022 on slices" if share > 0 else ""
+    yield Reading("Negative eigenvalues", value, words, formula, source)
+
+
+def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    trace, error, p = (scalar(data, name) for name in ("trace", "trace_standard_error", "parameters"))
+    if trace is None:
+        return
+    spread = f" ± {number(error, 2)}" if error else ""
+    words = f"Mean curvature {number(trace / p)}: what a random direction of unit length sees. " if p else ""
+    top = np.asarray(data["eigenvalues_top"], float)
+    if trace > 0 and top.size:
+        words += f"The {top.size} largest eigenvalues hold {number(100 * float(top.sum()) / trace, 3)} % of it. "
+    if has(data, "trace_layers", "layer_names"):
+        values = np.asarray(data["trace_layers"], float)
+        first = int(values.argmax())
+        words += f"Most of it belongs to {np.asarray(data['layer_names'])[first]}. "
+    if text(data, "trace_operator") == "ggn" and text(data, "operator_kind") == "hessian":
+        words += "From Gauss-Newton products, which have the same diagonal in this network and less noise."
+    formula = "sum of all eigenvalues" + (
+        "" if not error else ": vᵀHv over random signs v, with the largest part taken exactly"
+    )
+    yield Reading(
+        "Trace",
+        f"{number(trace, 4)}{spread}",
+        words.strip(),
+        formula,
+        "" if not error else "Hutchinson 1990; Meyer et al. 2021",
+    )
+
+
+def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    count, gap = scalar(data, "outliers"), scalar(data, "outlier_gap")
+    if count is None or gap is None:
+        return
+    clear = gap >= 1.5
+    words = (
+        f"After the first {number(count)} the eigenvalues fall by a factor of {number(gap)}, more than anywhere else among "
+        "those resolved. A classifier with C classes often has C − 1 of them."
+        if clear
+        else f"No clear gap among those resolved: the largest factor between neighbours is {number(gap)}. Raise k to see more."
+    )
+    formula = "the i with the largest λᵢ / λᵢ₊₁ among the resolved positive ones"
+    value = number(count) if clear else "none stands out"
+    yield Reading("Outliers", value, words, formula, "Papyan 2019, arXiv:1901.08244; Gur-Ari et al. 2018, arXiv:1812.04754")
+
+
+def _zeros(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    found, predicted, error = (scalar(data, name) for name in ("nullity", "nullity_predicted", "nullity_error"))
+    p = scalar(data, "parameters")
+    if found is None or predicted is None:
+        return
+    exact = text(data, "method") == "dense"
+    value = number(round(found))
+    if not exact and error and has(data, "nullity_bounds"):
+        value = " to ".join(number(round(float(bound))) for bound in np.asarray(data["nullity_bounds"]))
+    reasons = text(data, "nullity_reasons")
+    words = f"The symmetries of this network give at least {number(predicted)}" + (f": {reasons}. " if reasons else ". ")
+    verdict: Verdict = "ok"
+    if exact and found < predicted:
+        words += "Fewer were found: rounding has lifted some above what counts as zero; compute with dtype=float64."
+        verdict = "warn"
+    elif exact and found == predicted:
+        words += "Exactly these were found."
+    elif exact:
+        words += f"{number(found - predicted)} more were found: dead units and directions that the sample does not see."
+    else:
+        words += "The estimate cannot tell an exact zero from a very small eigenvalue: these are bounds."
+    formula = f"|λ| ≤ {number(scalar(data, 'zero_threshold') or 0.0, 2)}, {number(spec.zero_tolerance, 2)} of the largest"
+    of = f" of {p:,.0f}" if p else ""
+    yield Reading("Zero eigenvalues", f"{value}{of}", words, formula, "", verdict)
+
+
+def _flatness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    value, error, p = (scalar(data, name) for name in ("effective_dimension", "effective_dimension_error", "parameters"))
+    if value is None:
+        return
+    spread = f" ± {number(error, 2)}" if error else ""
+    words = f"Of {p:,.0f} directions this many are curved noticeably more than {number(spec.damping, 2)}." if p else ""
+    ratio = scalar(data, "participation")
+    if ratio is not None:
+        words += f" As many equal eigenvalues would share the squared curvature: {number(ratio, 3)}."
+    formula = f"Σ λ/(λ + c) over λ > 0, c = {number(spec.damping, 2)}; and (Σλ)² / Σλ²"
+    yield Reading("Effective dimension", f"{number(value, 3)}{spread}", words, formula, "MacKay 1992")
+
+
+def _beside(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    if spec.beside is None or not has(data, "beside_eigenvalues_top"):
+        return
+    here, there = _largest(data) or 0.0, float(np.asarray(data["beside_eigenvalues_top"])[0])
+    trace, other = scalar(data, "trace"), scalar(data, "beside_trace")
+    first, second = (scalar(data, name) or 0.0 for name in ("trace_standard_error", "beside_trace_standard_error"))
+    words = f"Its largest eigenvalue is {number(there)}, beside {number(here)}. "
+    verdict: Verdict = "ok"
+    if trace is not None and other is not None:
+        spread = float(np.hypot(first, second))
+        words += f"Its trace is {number(other, 4)}, beside {number(trace, 4)}"
+        close = abs(trace - other) <= max(3 * spread, 1e-5 * max(abs(trace), abs(other)))
+        if {spec.operator, spec.beside} == {"hessian", "ggn"}:
+            words += (
+                (": equal" + (" within the error; " if spread else "; ") if close else ": not equal; ") + PIECEWISE_LINEAR + "."
+            )
+        elif "empirical_fisher" in (spec.operator, spec.beside):
+            words += ". The empirical Fisher takes the data's labels: it differs from the Fisher in scale and in direction."
+        else:
+            words += "."
+    names = f"{NAMES[spec.operator]} and {NAMES[spec.beside]}"
+    formula = "H = G + R, G = mean of Jᵀ(∂²loss/∂z²)J, R = the network's own curvature weighted by the residuals"
+    yield Reading(
+        names, f"λ₁ {number(here / there, 3) if there else '∞'} times", words, formula, "Kunstner et al. 2019", verdict
+    )
+
+
+def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    note = text(data, "rescaled_note")
+    if note:
+        yield Reading("Rescaling", "not done", note, "", "", "note")
+        return
+    top, off = scalar(data, "rescaled_sharpness"), scalar(data, "rescaled_deviation")
+    trace, invariant = scalar(data, "rescaled_trace"), scalar(data, "rescaled_invariant")
+    if top is None or off is None:
+        return
+    words = (
+        f"The same function with the first layer times {number(spec.rescale or 1)} and the second divided by it (the loss "
+        f"differs by {number(off, 2)}): sharpness {number(_largest(data) or 0.0)} → {number(top)}"
+    )
+    if trace is not None:
+        words += f", trace {number(scalar(data, 'trace') or 0.0)} → {number(trace)}"
+    if invariant is not None:
+        words += f"; the invariant sharpness {number(scalar(data, 'sharpness_invariant') or 0.0)} → {number(invariant)}"
+    words += ". So raw curvature alone says nothing about how well a network generalises."
+    formula = "W₁, b₁ → c W₁, c b₁; W₂ → W₂ / c leaves a ReLU network's function as it is"
+    yield Reading(
+        "Rescaling",
+        f"sharpness × {number(top / (_largest(data) or 1.0), 3)}",
+        words,
+        formula,
+        "Dinh et al. 2017, arXiv:1703.04933",
+    )
+
+
+def _accuracy(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    products = scalar(data, "products")
+    done = "" if products is None else f"{number(products)} matrix-vector products. "
+    if text(data, "method") == "dense":
+        kind = text(data, "arithmetic", "float64")
+        words = done + f"Every entry of the matrix was computed in {kind} and all eigenvalues with it; no estimate is involved."
+        yield Reading("Accuracy", "exact matrix", words, "symmetric eigenvalue decomposition")
+        return
+    flags = np.concatenate([np.asarray(data.get(f"converged_{end}", []), bool) for end in ("top", "bottom")])
+    worst = max((float(np.max(data[name])) for name in ("residuals_top", "residuals_bottom") if has(data, name)), default=0.0)
+    good = bool(flags.all())
+    words = done + (
+        "Every resolved eigenvalue meets the tolerance."
+        if good
+        else f"{int((~flags).sum())} of {flags.size} do not meet the tolerance: their error bars are wider."
+    )
+    formula = f"‖Hv − λv‖ / |λ| at the top, / ‖H‖ at the bottom; tolerance {number(spec.tolerance, 2)}"
+    yield Reading("Accuracy", f"residuals up to {number(worst, 2)}", words, formula, "", "ok" if good else "warn")
+
+
+def _density(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    width, mass = scalar(data, "density_width"), scalar(data, "density_mass")
+    if width is None or mass is None:
+        return
+    exact = text(data, "method") == "dense"
+    words = f"Every eigenvalue is drawn as a bell of standard deviation {number(width, 2)}; a single one stands at height 1. "
+    if not exact:
+        probes, steps = np.asarray(data["nodes"]).shape if has(data, "nodes") else (0, 0)
+        words += (
+            f"Estimated from {probes} random vectors with {steps} products each; the band is one standard error. What is "
+            "closer together than the kernel is not told apart, and around single eigenvalues trust the stems, not the curve. "
+        )
+    if mass < SOLID:
+        words += f"{number(100 * (1 - mass), 2)} % of it lies outside the axis and is not put back by rescaling."
+    formula = "φ(t) = mean over probes of Σ wᵢ N(t; θᵢ, σ²); drawn: p φ σ √(2π)"
+    source = "" if exact else "Ghorbani et al. 2019, arXiv:1901.10159"
+    yield Reading(
+        "Density", f"{number(100 * mass, 4)} % captured", words.strip(), formula, source, "ok" if mass >= 0.99 else "warn"
+    )
+
+
+def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    size = scalar(data, "sample_size")
+    if size is None:
+        return
+    words = ""
+    if spec.samples is not None:
+        words = (
+            "A part of the samples only. The extremes of a small sample are exaggerated, the negative one most: compare like "
+            "with like. "
+        )
+    decay = scalar(data, "weight_decay") or 0.0
+    if spec.weight_decay:
+        words += f"Weight decay is a part of this loss: every eigenvalue is larger by {number(decay)}. "
+    elif decay:
+        words += (
+            f"The run's weight decay of {number(decay)} is left out: with it every eigenvalue would be larger by that much. "
+        )
+    else:
+        words += "No weight decay is part of it. "
+    if spec.layers:
+        words += f"Only {', '.join(spec.layers)}: the other weights are held fixed. "
+    words += "ReLU's kinks are left out, as in every automatic derivative."
+    yield Reading("Loss", f"mean over {size:,.0f} {spec.split} samples", words, "", "", "note" if spec.samples else "ok")
+
+
+def _notes(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    for note in np.atleast_1d(np.asarray(data.get("notes", []))):
+        if str(note):
+            yield Reading("Note", "", str(note)[:1].upper() + str(note)[1:], "", "", "note")
+
+
+def _limits(_data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
+    words = (
+        "Curvature at one point, to second order: it says nothing about how far the valley goes, and it changes when weights "
+        "are rescaled without changing the function. Eigenvectors of close eigenvalues may turn freely: only their span counts."
+    )
+    yield Reading("What this picture does not show", "", words, "", "Dinh et al. 2017, arXiv:1703.04933", "note")
+
+
+def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
+    values = np.asarray(data["eigenvalues_top_steps"], float)
+    steps = np.asarray(data["steps"])
+    top = values[:, 0]
+    first = int(np.nanargmax(top))
+    ends = f"{number(float(top[0]))} at step {steps[0]:,} and {number(float(top[-1]))} at the end"
+    words = f"Highest at step {steps[first]:,}; {ends}."
+    yield Reading("Sharpness over training", f"up to {number(float(top[first]), 4)}", words, "λ₁ at every checkpoint shown")
+    limit: Any = np.asarray(data.get("stability_limit_steps", []), float)
+    rule, kind = text(data, "stability_rule"), text(data, "stability_kind")
+    if limit.size == top.size and np.isfinite(limit).any() and spec.operator == "hessian":
+        known = np.isfinite(limit) & np.isfinite(top)
+        above = int((top[known] > limit[known]).sum())
+        words = text(data, "stability_words")
+        value = f"{above} of {int(known.sum())} checkpoints above"
+        yield Reading(
+            "Limit of stability",
+            value,
+            words,
+            f"{rule}",
+            COHEN,
+            "ok" if kind == "limit" else "note",
+        )
+    else:
+        yield Reading("Limit of stability", "none claimed", text(data, "stability_words"), "", "", "note")
+    bottom = np.asarray(data.get("eigenvalue_bottom_steps", []), float)
+    if np.isfinite(bottom).any():
+        low = int(np.nanargmin(bottom))
+        words = f"Most negative at step {steps[low]:,}; {number(float(bottom[-1]))} at the end."
+        yield Reading("Smallest eigenvalue", f"down to {number(float(bottom[low]))}", words)
+    residual = float(np.nanmax(np.asarray(data["residuals_top_steps"], float)))
+    words = f"{number(scalar(data, 'products') or 0)} matrix-vector products; each checkpoint starts from the one before."
+    yield Reading(
+        "Accuracy",
+        f"residuals up to {number(residual, 2)}",
+        words,
+        "‖Hv − λv‖ / |λ|",
+        "",
+        "ok" if residual <= spec.tolerance else "note",
+    )

@@ -1,0 +1,75 @@
+"""What the spectrum works on: the operators of a Spec over the chosen parameters, and all that is known of them so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...measuring.context import Context
+from ...measuring.growing import Growing
+from ...measuring.path import rate_of
+from ...measuring.stability import stability
+from ...objective import Objective
+from ...specs import InputError
+from .operators import block, curvature
+from .spec import SpectrumSpec
+
+MEASURE_STEPS = 40  # products for the spread of the gradient over the spectrum
+
+
+class Work(Growing):
+    """The chosen block of parameters, with what is known of its curvature; the work is counted in products."""
+
+    def __init__(self, spec: SpectrumSpec, context: Context, objective: Objective, exact: bool):
+        self.spec, self.objective, self.exact = spec, objective, exact
+        self.members, self.coordinates = block(objective, spec)
+        self.entries = [objective.space.entries[i] for i in self.members]
+        self.size = len(self.coordinates)
+        super().__init__(context, _expected(spec, self.size, exact), vector_bytes=self.size * objective.theta.element_size())
+        decay = float(context.training.get("weight_decay") or 0.0)
+        if spec.weight_decay and context.training.get("optimizer") == "adamw" and decay:
+            raise InputError("weight_decay: AdamW's decay is no part of a loss, so no Hessian has it; leave it out")
+        self.shift = decay if spec.weight_decay else 0.0
+        self.put(parameters=self.size, sample_size=objective.size(), weight_decay=decay, operator_kind=spec.operator)
+        self.put(method="dense" if exact else "lanczos", arithmetic=str(objective.dtype).removeprefix("torch."))
+
+    def stability(self, step: int | None) -> dict[str, Any]:
+        """Up to which curvature the run's optimiser is stable in the update that follows a checkpoint."""
+        spec, context = self.spec, self.context
+        whole = spec.split == "train" and spec.samples is None and spec.layers is None
+        return stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(self.shift))
+
+    def operator(self, kind: str, theta: Tensor | None = None) -> Any:
+        """The curvature of this kind over the chosen parameters, with the weight decay where it is asked for."""
+        return curvature(self.objective, self.spec, kind, theta, self.shift)
+
+    def gradient(self) -> Tensor:
+        """The gradient over the chosen parameters."""
+        found = self.objective.gradient(self.objective.theta)[self.coordinates]
+        return found + self.shift * self.objective.theta[self.coordinates]
+
+    def message(self, words: str) -> str:
+        done = int(sum(self.done.values()))
+        return f"{words}: {done:,} of about {max(self.total, done + 1):,.0f} products"
+
+
+def _expected(spec: SpectrumSpec, size: int, exact: bool) -> dict[str, float]:
+    """Products of each stage, as far as they can be known."""
+    stages: dict[str, float] = {}
+    for prefix, kind in (("", spec.operator), ("beside_", spec.beside)):
+        if kind is None:
+            continue
+        if exact:
+            stages[f"{prefix}matrix"] = float(size)
+            continue
+        stages[f"{prefix}lanczos"] = spec.search(size)
+        if not prefix:
+            stages["gradient"] = float(min(MEASURE_STEPS, size))
+        stages[f"{prefix}quadrature"] = float(spec.probes * min(spec.lanczos_steps, size))
+        stages[f"{prefix}trace"] = 40.0
+        if not prefix:
+            stages["invariant"] = 20.0
+    if spec.rescale:
+        stages["rescaled"] = float(size) if exact else 35.0
+    return stages

@@ -1,0 +1,81 @@
+"""What the Result holds: quantities on the grid, the axes, and the certificate of the slice.
+
+`[i, j]` is at theta + alphas[i] d0 + betas[j] d1. A plane has (n, m) points, lines (s, n); here they are named as a plane's.
+"""
+
+from ...specs import Variable
+
+SPLITS = {"": "the split", "_test": "the test samples"}
+CURVED = "loss per squared axis unit"
+CURVATURE = "loss per unit length²"
+
+ARRAYS = (
+    Variable("alphas", "Grid along the first axis.", "n", "axis units"),
+    Variable("betas", "Grid along the second axis, of a plane.", "m", "axis units"),
+    *(
+        item
+        for end, words in SPLITS.items()
+        for item in (
+            Variable(f"loss{end}", f"Loss over {words}.", "n m"),
+            Variable(f"accuracy{end}", f"Accuracy over {words}.", "n m", "share"),
+            Variable(f"error{end}", f"Share of errors over {words}.", "n m", "share"),
+        )
+    ),
+    *(
+        item
+        for i, name in enumerate(("first", "second"))
+        for item in (
+            Variable(f"direction_{i}", f"The {name} axis at full scale.", "p"),
+            Variable(f"axis_norm_{i}", "Its length.", unit="L2"),
+            Variable(f"unit_{i}", "What one unit along it is."),
+            Variable(f"curvature_{i}", "Curvature d'Hd along it.", unit=CURVED),
+            Variable(f"second_difference_{i}", "The second difference of the loss at the spacing of the grid.", unit=CURVED),
+        )
+    ),
+    Variable("axis_cosine", "Cosine of the two axes."),
+    Variable("explained_variance", "What of the path's squared displacement principal axes hold.", unit="share"),
+    Variable("explained_variance_null", "What those of a random walk would.", unit="share"),
+    Variable("anchors", "Coordinates of the checkpoints that span the slice.", "anchors 2", "axis units"),
+    Variable("anchor_labels", "Their names.", "anchors"),
+    Variable("center_loss", "Loss at the centre, as it was computed for the picture."),
+    Variable("center_loss_reference", "The same by a plain evaluation in float64."),
+    Variable("center_deviation", "What they differ by, relative to the loss or to one."),
+    Variable("center_accuracy", "Accuracy at the centre.", unit="share"),
+    Variable("center_loss_standard_error", "Standard error of the mean loss over the sample; NaN where samples are coupled."),
+    Variable("sample_size", "Samples of the split.", unit="samples"),
+    Variable("sample_size_test", "Test samples; 0 where they were not evaluated.", unit="samples"),
+    Variable("gradient_norm", "Norm of the gradient g at the centre.", unit="loss per unit length"),
+    Variable("gradient_share", "What of g lies in the slice, |Q'g|² / |g|².", unit="share of |g|²"),
+    Variable("gradient_share_baseline", "What such axes hold of it on average.", unit="share of |g|²"),
+    Variable("plane_curvatures", "Eigenvalues of the Hessian within the slice, of Q'HQ.", "2", CURVATURE),
+    Variable("curvatures", "Curvature along each of the lines.", "s", CURVED),
+    Variable("curvature_note", "Why there is no curvature."),
+    Variable("nonconvex_share", "Cells where the picture bends downwards.", unit="share"),
+    Variable("convexity_plane", "Smaller over largest absolute eigenvalue of the picture's own 2 x 2 Hessian.", "n-2 m-2"),
+    Variable("masked_cells", "Points that are not finite.", unit="points"),
+    Variable("trajectory_steps", "Steps of the path's checkpoints.", "t", "steps"),
+    Variable("trajectory_coordinates", "Where they lie in the slice, by least squares.", "t 2", "axis units"),
+    Variable("trajectory_residual", "How far they are off it.", "t", "L2"),
+    Variable("trajectory_loss", "Loss at the checkpoints themselves.", "t"),
+    Variable("trajectory_plane_loss", "Loss at their places in the slice.", "t"),
+    Variable("trajectory_height_error", "What these two differ by.", "t"),
+    Variable("random_walk_coordinates", "A random walk as long, on its own principal axes.", "t 2", "axis units"),
+    Variable("flow", "Projected gradient flow -(D'D)⁻¹D'g.", "f f 2", "axis units"),
+    Variable("flow_alphas", "Where its arrows begin, along the first axis.", "f", "axis units"),
+    Variable("flow_betas", "The same along the second.", "f", "axis units"),
+    Variable("hessian_top", "Largest eigenvalue of the whole Hessian at the centre.", unit=CURVATURE),
+    Variable("hessian_top_residual", "Its relative residual."),
+    Variable("hessian_bottom", "Smallest eigenvalue.", unit=CURVATURE),
+    Variable("hessian_bottom_residual", "Its relative residual."),
+    Variable("hessian_trace", "Trace of the whole Hessian.", unit=CURVATURE),
+    Variable("hessian_trace_standard_error", "Its standard error.", unit=CURVATURE),
+    Variable("trace_share", "What of it lies in the slice, tr Q'HQ / tr H.", unit="share of the trace"),
+    Variable("trace_share_baseline", "What random axes hold on average.", unit="share of the trace"),
+    Variable("hessian_negative", "Negative eigenvalues of the whole Hessian.", unit="share"),
+    Variable("hessian_negative_error", "Standard error of it.", unit="share"),
+    Variable("convexity", "Smallest over largest absolute eigenvalue of the whole Hessian on a grid of its own.", "c c"),
+    Variable("convexity_min", "Its smallest eigenvalue there.", "c c", CURVATURE),
+    Variable("convexity_max", "Its largest.", "c c", CURVATURE),
+    Variable("convexity_alphas", "That grid along the first axis.", "c", "axis units"),
+    Variable("convexity_betas", "The same along the second.", "c", "axis units"),
+)

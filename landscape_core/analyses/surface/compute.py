@@ -1,0 +1,228 @@
+"""The loss on a line or a plane through a checkpoint, with the certificate that says how far to trust the picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...measuring.context import Context
+from ...measuring.growing import REPORT_SECONDS, Arrays, Growing
+from ...objective import Slice
+from ...specs import Array, Progress
+from . import certificate, whole_hessian
+from .directions import Axes, spanned
+from .grid import Estimate, levels
+from .spec import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS, SurfaceSpec
+
+ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
+PRODUCT_COST = 6.0  # a Hessian-vector product in the same
+RESUMABLE = ("loss", "accuracy", "error")
+
+
+def run(spec: SurfaceSpec, context: Context) -> Arrays:
+    """f(a, b) = L(theta + a d0 + b d1) on a grid, coarse to fine, then the certificate. Returns the Result's arrays."""
+    return (yield from (_plane if spec.dimensions == 2 else _lines)(spec, context))
+
+
+def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
+    axes = spanned(spec, context)
+    part = context.objective.slice(context.objective.theta, axes.directions)
+    path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
+    grid = Grid(spec, axes, context)
+    extra = ARROW_COST * (spec.flow**2 + 4) + PRODUCT_COST * _products(spec)
+    yield from grid.fill(part, extra)
+    arrays = grid.arrays()
+    arrays |= certificate.axes_card(axes)
+    yield from grid.report("certificate", 4 * ARROW_COST)
+    arrays |= _certify(context, axes, part, grid.spacing)
+    arrays["nonconvex_share"] = certificate.nonconvex_share(grid.axes[0], grid.axes[1], grid.values["loss"])
+    arrays["convexity_plane"] = certificate.plane_convexity(grid.axes[0], grid.axes[1], grid.values["loss"])
+    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    if path is not None:
+        arrays |= certificate.trajectory_card(context.objective, part, path)
+        if spec.directions == "pca":
+            arrays |= certificate.random_walk_card(axes, path, arrays["trajectory_coordinates"], centered=spec.centered)
+    yield from _flow(spec, context, part, axes, grid, arrays)
+    yield from _spectrum(spec, context, part, grid, arrays)
+    yield from _convexity(spec, context, part, axes, grid, arrays)
+    return arrays
+
+
+def _lines(spec: SurfaceSpec, context: Context) -> Arrays:
+    """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
+    first = spanned(spec, context)
+    grid = Grid(spec, first, context, lines=spec.repeats)
+    curvatures = []
+    for line in range(spec.repeats):
+        axes = first if line == 0 else spanned(spec, context, line)
+        part = context.objective.slice(context.objective.theta, axes.directions)
+        yield from grid.fill(part, 4.0 + PRODUCT_COST * _products(spec), line)
+        curvatures.append(certificate.curvature_card(context.objective, part, grid.spacing)["curvature_0"])
+    part = context.objective.slice(context.objective.theta, first.directions)
+    arrays = grid.arrays() | certificate.axes_card(first) | _certify(context, first, part, grid.spacing)
+    arrays["curvatures"] = np.array(curvatures)
+    arrays["nonconvex_share"] = _bent_share(grid.axes[0], grid.values["loss"])
+    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    if spec.trajectory or spec.directions == "pca":
+        arrays |= certificate.trajectory_card(context.objective, part, context.path(spec.trajectory))
+    yield from _spectrum(spec, context, part, grid, arrays)
+    return arrays
+
+
+def _certify(context: Context, axes: Axes, part: Slice, spacing: list[float]) -> dict[str, Any]:
+    objective = context.objective
+    return {
+        **certificate.center_card(objective, context.double(), part),
+        **certificate.gradient_card(axes, objective.gradient(part.origin)),
+        **certificate.curvature_card(objective, part, spacing),
+    }
+
+
+def _bent_share(alphas: Array, loss: Array) -> float:
+    """Share of interior points of lines `(S, n)` where the second difference is negative; NaN if none is finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        bend = np.diff(loss, 2, axis=1) / (alphas[1] - alphas[0]) ** 2
+    known = np.isfinite(bend)
+    return float((bend[known] < 0).mean()) if known.any() else float("nan")
+
+
+def _flow(
+    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any]
+) -> Iterator[Progress]:
+    """Arrows on a coarser grid of their own, kept off the rim."""
+    if not spec.flow:
+        return
+    a, b = (np.linspace(low, high, spec.flow + 2)[1:-1] for low, high in axes.intervals)
+    flow = np.empty((spec.flow, spec.flow, 2))
+    for i in range(spec.flow):
+        for j in range(spec.flow):
+            flow[i, j] = certificate.projected_flow(context.objective, part, [a[i], b[j]])
+        yield from grid.report("gradient flow", ARROW_COST * (4 + spec.flow * (i + 1)))
+    arrays |= {"flow": flow, "flow_alphas": a, "flow_betas": b}
+
+
+def _products(spec: SurfaceSpec) -> int:
+    """Hessian-vector products that follow the grid, about."""
+    return (SPECTRUM_PRODUCTS if spec.spectrum else 0) + EXTREME_PRODUCTS * spec.convexity**2
+
+
+def _spectrum(spec: SurfaceSpec, context: Context, part: Slice, grid: Grid, arrays: dict[str, Any]) -> Iterator[Progress]:
+    """The whole Hessian at the centre, beside the curvature in the slice."""
+    if not spec.spectrum or not np.isfinite(arrays["plane_curvatures"]).all():
+        return
+    done, begun = 0, time.perf_counter()
+    rest = PRODUCT_COST * _products(spec)
+    for card in whole_hessian.spectrum_card(context.objective, part, float(arrays["plane_curvatures"].sum()), spec.seed):
+        arrays |= card
+        done = min(done + 1, SPECTRUM_PRODUCTS)
+        if time.perf_counter() - begun > REPORT_SECONDS:
+            begun = time.perf_counter()
+            yield from grid.report("spectrum of the Hessian", grid.extra - rest + PRODUCT_COST * done)
+
+
+def _convexity(
+    spec: SurfaceSpec, context: Context, part: Slice, axes: Axes, grid: Grid, arrays: dict[str, Any]
+) -> Iterator[Progress]:
+    """The extreme eigenvalues of the whole Hessian on a coarser grid of their own, kept off the rim."""
+    if not spec.convexity or arrays["curvature_note"]:
+        return
+    a, b = (np.linspace(low, high, spec.convexity + 2)[1:-1] for low, high in axes.intervals)
+    each = PRODUCT_COST * EXTREME_PRODUCTS
+    for done, (low, high) in enumerate(whole_hessian.convexity_map(context.objective, part, a, b), 1):
+        arrays |= {"convexity_min": low, "convexity_max": high}
+        yield from grid.report(
+            f"convexity, {done} of {spec.convexity**2} points", grid.extra - each * (spec.convexity**2 - done)
+        )
+    size = np.maximum(np.abs(low), np.abs(high))
+    arrays["convexity"] = np.divide(low, size, out=np.zeros_like(low), where=size != 0)
+    arrays |= {"convexity_alphas": a, "convexity_betas": b}
+
+
+class Grid:
+    """The cells of a slice: `(n, m)` for a plane, `(S, n)` for lines; NaN until evaluated, resumed from a partial."""
+
+    def __init__(self, spec: SurfaceSpec, axes: Axes, context: Context, lines: int | None = None):
+        self.shape = spec.shape if lines is None else (lines, *spec.shape)
+        self.axes = [np.linspace(low, high, n) for (low, high), n in zip(axes.intervals, spec.shape, strict=True)]
+        self.spacing = [float(axis[1] - axis[0]) for axis in self.axes]
+        self.lines = lines
+        self.splits = ("train", "test") if spec.test else ("train",)
+        self.values: dict[str, Array] = {}
+        self.evaluated = np.zeros(self.shape, dtype=bool)
+        self.estimate = Estimate(tuple(self.axes))
+        # What a picture says of its axes and sample, from the first points on.
+        self.about = {f"unit_{i}": np.array(unit) for i, unit in enumerate(axes.units)} | certificate.sample_card(
+            context.objective
+        )
+        self.stride = 0
+        self.seconds = 0.0  # a point's, of the last batch
+        self.growing = Growing(context)
+        self._resume()
+
+    def fill(self, part: Slice, extra: float, line: int | None = None) -> Iterator[Progress]:
+        """Evaluate what is missing, coarse to fine. `extra` is the work besides the cells, in forward passes."""
+        own = slice(None) if line is None else line
+        if line is not None:
+            self.estimate = Estimate(tuple(self.axes))
+        self.extra = extra
+        for stride, cells in levels(self.shape if line is None else self.shape[1:]):
+            self.stride = stride
+            todo = cells[~self.evaluated[own][tuple(cells.T)]]
+            while len(todo):
+                count = 8 if not self.seconds else max(1, int(REPORT_SECONDS / self.seconds))
+                batch, todo = todo[:count], todo[count:]
+                started = time.perf_counter()
+                self._put(part, batch, line)
+                self.seconds = (time.perf_counter() - started) / len(batch)
+                if len(todo):
+                    yield self.progress()
+            self.estimate.complete(self.values["loss"][own], stride)
+            yield self.progress()
+
+    def _put(self, part: Slice, cells: np.ndarray, line: int | None) -> None:
+        points = np.stack([axis[cells[:, i]] for i, axis in enumerate(self.axes)], 1)
+        index = tuple(cells.T) if line is None else (line, *cells.T)
+        for split in self.splits:
+            for name, values in part.evaluate(points, split).items():  # type: ignore[arg-type]
+                self._array(name if split == "train" else f"{name}_test")[index] = values
+        self.evaluated[index] = True
+
+    def _array(self, name: str) -> Array:
+        return self.values.setdefault(name, np.full(self.shape, np.nan))
+
+    def arrays(self) -> dict[str, Any]:
+        """The grid as the Result names it."""
+        return {**dict(zip(("alphas", "betas"), self.axes, strict=False)), **self.values}
+
+    def progress(self, message: str = "", extra_done: float = 0.0) -> Progress:
+        """Where the cells stand, with everything known so far."""
+        done, total = int(self.evaluated.sum()), self.evaluated.size
+        picture = self.estimate.picture(self.values["loss"], self.evaluated) if self.lines is None else self.values["loss"]
+        growing, passes = self.growing, len(self.splits)
+        growing.sketch = {
+            **self.about,
+            **self.arrays(),
+            "evaluated": self.evaluated.copy(),
+            "estimate": picture,
+            "estimate_error": np.array(self.estimate.error),
+            "level": np.array(self.stride),
+        }
+        growing.expected = {"points": passes * total, "rest": self.extra}
+        growing.done = {"points": passes * done} | ({"rest": extra_done} if extra_done else {})
+        return growing.report(message or f"{done:,} of {total:,} points")
+
+    def report(self, message: str, extra_done: float) -> Iterator[Progress]:
+        """One Progress for work besides the cells."""
+        yield self.progress(f"all {self.evaluated.size:,} points, {message}", extra_done)
+
+    def _resume(self) -> None:
+        known = {"evaluated": self.evaluated}
+        if not self.growing.resumed(known, **dict(zip(("alphas", "betas"), self.axes, strict=False))):
+            return
+        self.evaluated = known["evaluated"]
+        for name, values in self.growing.partial.items():
+            if name.removesuffix("_test") in RESUMABLE and values.shape == self.shape:
+                self.values[name] = values.astype(float)

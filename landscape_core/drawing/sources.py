@@ -1,0 +1,10 @@
+"""Where what is said comes from: the papers that readings name."""
+
+GUR_ARI = "Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754"
+SONG = "Song, Ahn & Yun 2025, arXiv:2405.16002"
+LI = "Hao Li et al. 2018, arXiv:1712.09913"
+COHEN = "Cohen et al. 2021, arXiv:2103.00065"
+PAPYAN = "Papyan 2019, arXiv:1901.08244"
+BOETTCHER = "Böttcher & Wheeler 2022, arXiv:2208.13219"
+GOODFELLOW = "Goodfellow et al. 2015, arXiv:1412.6544"
+GARIPOV = "Garipov et al. 2018, arXiv:1802.10026"
