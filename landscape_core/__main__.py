@@ -24,12 +24,12 @@ from .specs import (
     task_spec,
 )
 from .specs.describe import describe
+from .specs.imports import WEIGHT_ENDINGS
 
 if TYPE_CHECKING:
     from .jobs.compute import Checkpoint
     from .jobs.store import JobView
 
-WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
 COUNTED = {
     "forwards": "forward passes",
     "gradients": "gradients",
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     _add_set(compute, "--task-set", "an argument of that task")
     compute.add_argument("--out", metavar="FILE", help="write the result to a file: .npz .json .html .png .csv .vtk")
 
-    bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_FILES)}) as a run")
+    bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_ENDINGS)}) as a run")
     bring.add_argument("file", metavar="FILE")
     bring.add_argument("--task", required=True, metavar="TASK", help="the task that the weights belong to")
     bring.add_argument("--run", required=True, metavar="NAME", help="name of the run; an existing one gains a checkpoint")
@@ -278,7 +278,7 @@ def _source(text: str, given: argparse.Namespace, home: Path) -> str | Checkpoin
     from .checkpoints.runs import RunStore
     from .jobs.compute import Checkpoint
 
-    is_file = os.sep in text or text.endswith(WEIGHT_FILES)
+    is_file = os.sep in text or text.endswith(WEIGHT_ENDINGS)
     if given.task is None:
         if given.task_set:
             raise InputError("--task-set belongs to --task, for weights that are given as a file")

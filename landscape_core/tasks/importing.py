@@ -15,7 +15,7 @@ from ..checkpoints.runs import RunStore
 from ..checkpoints.weights import fingerprint, match_state, read_foreign
 from ..specs import InputError, RunRecord, TaskSpec
 from .optimisation import evaluate, parameter_norm
-from .task import Task
+from .task import load_task
 from .training import EVALUATED
 
 
@@ -32,7 +32,7 @@ def import_weights(file: str | Path, task: TaskSpec, run: str, step: int, home: 
     store.folder(run)
     tensors = read_foreign(path)
     dtype = torch.float64 if any(value.dtype == torch.float64 for value in tensors.values()) else torch.float32
-    maker = Task(task, home, dtype)
+    maker = load_task(task, home, dtype)
     model = maker.model(seed=0)
     state = _usable(match_state(tensors, model, path), model.state_dict(), path)
     model.load_state_dict(state)

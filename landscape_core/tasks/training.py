@@ -26,7 +26,7 @@ from .optimisation import (
     parameter_norm,
     restore_optimizer,
 )
-from .task import Task
+from .task import load_task
 
 EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a split: evaluation must not outweigh training
 DIVERGED = 1e4  # a batch loss above this many times max(1, the first one) has diverged
@@ -62,7 +62,7 @@ class _Training:
 
     def __init__(self, spec: TrainingSpec, home: Path, recording: Recording):
         self.spec, self.recording = spec, recording
-        self.task = task = Task(spec.task, home, getattr(torch, spec.dtype))
+        self.task = task = load_task(spec.task, home, getattr(torch, spec.dtype))
         fingerprints = task.data.fingerprints()
         if recording.found is not None and recording.found.data != fingerprints:
             raise InputError(f"the data of run '{spec.run}' have changed since it began; delete it and train again")
