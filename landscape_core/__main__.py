@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,6 +28,7 @@ from .specs.describe import describe
 from .specs.imports import WEIGHT_ENDINGS
 
 if TYPE_CHECKING:
+    from .demos import Demo
     from .jobs.compute import Checkpoint
     from .jobs.store import JobView
 
@@ -90,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     export = command("export", _export, "write the weights of a checkpoint to a .safetensors file")
     export.add_argument("checkpoint", metavar="RUN@STEP")
     export.add_argument("--out", required=True, metavar="FILE", help="a .safetensors file")
+
+    demos = command("demos", _demos, "list the guided demos, or train and compute what they need")
+    demos.add_argument("--warm", nargs="*", metavar="NAME", help="train and compute what these demos, or all, need")
     return top
 
 
@@ -297,7 +302,7 @@ def _require_done(view: JobView) -> None:
         raise KeyboardInterrupt
     if view.state != "done":
         kind = InputError if view.bad_input else _Failed
-        raise kind(view.error or f"the training is {view.state}; the same command resumes it")
+        raise kind(view.error or f"the job is {view.state}; the same command resumes it")
 
 
 def _summary(result: Result) -> Iterator[str]:
@@ -342,6 +347,31 @@ def _export(given: argparse.Namespace) -> None:
     digest = save_weights(file.absolute(), tensors)
     about = {"run": record.name, "step": checkpoint.step, "fingerprint": digest, "file": str(file)}
     print(json.dumps(about) if _wants_json(given) else f"{record.name}@{checkpoint.step} written to {file}")
+
+
+def _demos(given: argparse.Namespace) -> None:
+    from .demos import DEMOS, demo
+
+    chosen = [demo(name) for name in given.warm or DEMOS]
+    for item in chosen if given.warm is not None else ():
+        _warm(item, _home(given))
+        if not _wants_json(given):
+            print(f"{item.name}: ready", flush=True)
+    if _wants_json(given):
+        print(json.dumps({item.name: asdict(item) for item in chosen}, indent=2))
+    elif given.warm is None:
+        for item in chosen:
+            fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in item.fields.items())
+            print(f"{item.name}: {item.title}\n    {item.lesson}")
+            print(f"    trains {', '.join(item.runs)}; computes {item.analysis}{fields and f' ({fields})'}")
+
+
+def _warm(item: Demo, home: Path) -> None:
+    from .jobs.runner import run_or_join
+
+    for request in (*item.trainings(), *item.results()):
+        with _progress(request.title) as progress:
+            _require_done(run_or_join(request, home, progress=progress))
 
 
 def _number(value: float | None) -> str:
