@@ -73,7 +73,7 @@ DEMOS: dict[str, Demo] = {
             "Twenty layers, and the same with skips: how rugged is the loss around what training found?",
             {"lesson-plain": SKIP, "lesson-skip": {**SKIP, "skip": True}},
             "surface",
-            {"resolution": 31, "flow": 0},
+            {"resolution": 31, "extent": 0.5, "flow": 0},
             {"log": True},
         ),
         Demo(
