@@ -1,8 +1,18 @@
+import dataclasses
+import functools
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
-from landscape_core.specs import InputError, task_spec
-from landscape_core.tasks import Task, cross_entropy, squared_error, torch_device
+from landscape_core.checkpoints.runs import RunStore
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.runner import run_or_join
+from landscape_core.specs import TASKS, InputError, task_spec
+from landscape_core.specs.base import field
+from landscape_core.specs.tasks import ArchitectureSpec, DataSpec, TaskEntry
+from landscape_core.tasks import Data, Task, cross_entropy, squared_error, torch_device
 
 
 def test_losses_are_what_their_names_say():
@@ -50,3 +60,57 @@ def test_devices_that_are_not_there_are_one_line():
     assert torch_device("cpu").type == "cpu"
     with pytest.raises(InputError, match="field 'device'"):
         torch_device(f"cuda:{torch.cuda.device_count()}")
+
+
+# -- the registry -----------------------------------------------------------------------------------------------------
+
+
+class SignsData(DataSpec):
+    """Points on a line, and on which side of zero they are."""
+
+    spread: float = field(1.0, "How far the points reach.", ge=0.1, le=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs(Task):
+    """A task with data and a network of its own."""
+
+    @functools.cached_property
+    def data(self) -> Data:
+        settings: Any = self.spec.data
+        x = settings.spread * torch.linspace(-1, 1, 40, dtype=self.dtype)[:, None]
+        y = (x[:, 0] > 0).long()
+        return Data(x, y, x, y, 2)
+
+    def model(self, seed: int | None = None) -> nn.Module:
+        torch.manual_seed(seed or 0)
+        return nn.Linear(1, 2).to(self.dtype)
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        return 4
+
+
+def test_an_entry_brings_fields_and_a_loader_of_its_own(tmp_path, monkeypatch):
+    loader = f"{__name__}:Signs"
+    entry = TaskEntry("signs", "line", SignsData, ArchitectureSpec, "Own", "Signs of numbers", loader=loader)
+    monkeypatch.setitem(TASKS, "signs", entry)
+    assert task_spec("signs", spread=2).arguments == {"spread": 2.0}
+    with pytest.raises(InputError, match="unknown field 'spred'; did you mean 'spread'"):
+        task_spec("signs", spred=2)
+    for request in (
+        Request("train", None, {"task": "signs", "run": "r", "spread": 2, "steps": 20, "batch_size": 0}),
+        Request("surface", "r@last", {"resolution": 3, "flow": 0}),
+    ):
+        assert run_or_join(request, tmp_path).state == "done"
+    record = RunStore(tmp_path).read("r")
+    assert (record.task, record.arguments, record.parameters) == ("signs", {"spread": 2.0}, 4)
+    losses = [item.metrics["train_loss"] for item in record.checkpoints]
+    assert losses[-1] < losses[0]
+
+
+def test_what_is_built_in_is_named_after_data_and_network():
+    assert all(task_spec(name).name == name == entry.name for name, entry in TASKS.items())
+    assert TASKS["cifar10-resnet"].title == "CIFAR-10, ResNet"
+    assert (TASKS["mnist-mlp"].folder, TASKS["digits-mlp"].folder) == ("mnist", None)
+    assert task_spec("digits-vit").network == "vit"
