@@ -26,6 +26,15 @@ from ._components.theme import aria
 DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
 SHOWN = 12  # cards before "show all"
 UNFINISHED = ("interrupted", "cancelled", "failed")
+Children = list[Component]
+Signatures = Mapping[str, list[object]]  # of the parts of a card
+
+
+class Drawn(TypedDict):
+    """What stands on the page: the signatures of every card, by name, at this visit."""
+
+    visit: str
+    cards: Mapping[str, Signatures]
 
 
 def layout(query: Query) -> html.Div:
@@ -58,17 +67,6 @@ def layout(query: Query) -> html.Div:
     )
 
 
-Parts = list[Component]
-Signatures = Mapping[str, list[object]]  # of the parts of a card
-
-
-class Drawn(TypedDict):
-    """What stands on the page: the signatures of every card, by name, at this visit."""
-
-    visit: str
-    cards: Mapping[str, Signatures]
-
-
 QUESTION = "What have I got? Where do I start?"
 register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
 
@@ -95,7 +93,7 @@ def _cards(
     dark: bool | None,
     places: Sequence[Mapping[str, str]],
     drawn: Drawn | None,
-) -> tuple[Parts | Component | NoUpdate | list[Parts | NoUpdate] | list[NoUpdate] | Drawn, ...]:
+) -> tuple[Children | Component | NoUpdate | list[Children | NoUpdate] | list[NoUpdate] | Drawn, ...]:
     """The cards that have changed; all of them when a run came or went."""
     chosen = list(selection or [])
     found = find(pulse, chosen)
@@ -107,12 +105,12 @@ def _cards(
     more = _more(len(found), len(shown))
     if [place["card"] for place in places] != list(signatures) or not known:
         same = [no_update] * len(places)
-        children: Parts = [*(_place(card, bool(dark), full) for card in shown)] or [_empty()]
+        children: Children = [*(_place(card, bool(dark), full) for card in shown)] or [_empty()]
         return children, more, *[same] * len(PARTS), state
     if known == signatures:
         raise PreventUpdate
 
-    def changed(part: str, card: Card) -> Parts | NoUpdate:
+    def changed(part: str, card: Card) -> Children | NoUpdate:
         same = known.get(card.name, {}).get(part) == signatures[card.name][part]
         return no_update if same else draw(card, part, bool(dark), full)
 
@@ -143,7 +141,7 @@ def _unfinished() -> list[str]:
     return [key for key in keys.values() if key]
 
 
-def _more(count: int, shown: int) -> Component | Parts:
+def _more(count: int, shown: int) -> Component | Children:
     if shown < count:
         return dmc.Button(f"Show all {count} runs", id={"home": "all"}, variant="default", size="compact-sm")
     return []  # not None: see forms._imported
@@ -225,7 +223,7 @@ def _select(_: Sequence[int | None], selection: Sequence[str] | None) -> list[st
 )
 def _delete(
     _: Sequence[int | None], selection: Sequence[str] | None
-) -> tuple[Component | Parts, str | NoUpdate, list[str] | NoUpdate]:
+) -> tuple[Component | Children, str | NoUpdate, list[str] | NoUpdate]:
     name, chosen = _pressed()["run"], list(selection or [])
     try:
         stores.runs().delete(name)
