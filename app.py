@@ -68,7 +68,8 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     pages.load()
-    from pages._components import downloads, shell, uploads
+    from pages._components import downloads, shell
+    from pages._components.runs import uploads
 
     app.layout = shell.layout
     server = app.server

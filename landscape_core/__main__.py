@@ -8,18 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .analyses import ANALYSES, analysis
 from .specs import TASKS, InputError, Progress, Result, Spec, parse_text, task_fields, task_spec
 from .specs.describe import describe, describe_fields
+from .specs.imports import WEIGHT_ENDINGS
 
 if TYPE_CHECKING:
+    from .demos import Demo
     from .jobs.compute import Checkpoint
     from .jobs.store import JobView
 
-WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt")
 COUNTED = {
     "forwards": "forward passes",
     "gradients": "gradients",
@@ -77,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         help="a view option of the picture, such as kind=contour or log=true; may be given many times",
     )
 
-    bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_FILES)}) as a run")
+    bring = command("import", _import, f"bring in somebody's weights ({' '.join(WEIGHT_ENDINGS)}) as a run")
     bring.add_argument("file", metavar="FILE")
     bring.add_argument("--task", required=True, metavar="TASK", help="the task that the weights belong to")
     bring.add_argument("--run", required=True, metavar="NAME", help="name of the run; an existing one gains a checkpoint")
@@ -87,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
     export = command("export", _export, "write the weights of a checkpoint to a .safetensors file")
     export.add_argument("checkpoint", metavar="RUN@STEP")
     export.add_argument("--out", required=True, metavar="FILE", help="a .safetensors file")
+
+    demos = command("demos", _demos, "list the guided demos, or train and compute what they need")
+    demos.add_argument("--warm", nargs="*", metavar="NAME", help="train and compute what these demos, or all, need")
     return top
 
 
@@ -277,7 +282,7 @@ def _source(text: str, given: argparse.Namespace, home: Path) -> str | Checkpoin
     from .checkpoints.runs import RunStore
     from .jobs.compute import Checkpoint
 
-    is_file = os.sep in text or text.endswith(WEIGHT_FILES)
+    is_file = os.sep in text or text.endswith(WEIGHT_ENDINGS)
     if given.task is None:
         if given.task_set:
             raise InputError("--task-set belongs to --task, for weights that are given as a file")
@@ -296,7 +301,7 @@ def _require_done(view: JobView) -> None:
         raise KeyboardInterrupt
     if view.state != "done":
         kind = InputError if view.bad_input else _Failed
-        raise kind(view.error or f"the training is {view.state}; the same command resumes it")
+        raise kind(view.error or f"the job is {view.state}; the same command resumes it")
 
 
 def _summary(result: Result) -> Iterator[str]:
@@ -341,6 +346,31 @@ def _export(given: argparse.Namespace) -> None:
     digest = save_weights(file.absolute(), tensors)
     about = {"run": record.name, "step": checkpoint.step, "fingerprint": digest, "file": str(file)}
     print(json.dumps(about) if _wants_json(given) else f"{record.name}@{checkpoint.step} written to {file}")
+
+
+def _demos(given: argparse.Namespace) -> None:
+    from .demos import DEMOS, demo
+
+    chosen = [demo(name) for name in given.warm or DEMOS]
+    for item in chosen if given.warm is not None else ():
+        _warm(item, _home(given))
+        if not _wants_json(given):
+            print(f"{item.name}: ready", flush=True)
+    if _wants_json(given):
+        print(json.dumps({item.name: asdict(item) for item in chosen}, indent=2))
+    elif given.warm is None:
+        for item in chosen:
+            fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in item.fields.items())
+            print(f"{item.name}: {item.title}\n    {item.lesson}")
+            print(f"    trains {', '.join(item.runs)}; computes {item.analysis}{fields and f' ({fields})'}")
+
+
+def _warm(item: Demo, home: Path) -> None:
+    from .jobs.runner import run_or_join
+
+    for request in (*item.trainings(), *item.results()):
+        with _progress(request.title) as progress:
+            _require_done(run_or_join(request, home, progress=progress))
 
 
 def _number(value: float | None) -> str:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import dash_mantine_components as dmc
-from dash import ALL, Input, Output, State, callback, ctx, dcc, html, no_update
+from dash import ALL, Input, NoUpdate, Output, State, callback, ctx, dcc, html, no_update
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import InputError, Reference
 
 from . import Page, register
-from ._components import presets, run_forms, stores
+from ._components import stores
 from ._components.jobs import launch, launch_output, launcher, watcher
-from ._components.run_cards import PARTS, Card, draw, find, thumbnail
+from ._components.runs import demos, forms
+from ._components.runs.cards import PARTS, Card, draw, find, thumbnail
+from ._components.runs.pulse import Pulse
 from ._components.state import MAX_SELECTED, Query
+from ._components.theme import aria
 
 DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
 SHOWN = 12  # cards before "show all"
 UNFINISHED = ("interrupted", "cancelled", "failed")
+Children = list[Component]
+Signatures = Mapping[str, list[object]]  # of the parts of a card
+
+
+class Drawn(TypedDict):
+    """What stands on the page: the signatures of every card, by name, at this visit."""
+
+    visit: str
+    cards: Mapping[str, Signatures]
 
 
 def layout(query: Query) -> html.Div:
@@ -35,19 +48,19 @@ def layout(query: Query) -> html.Div:
             launcher("home-demo"),
             launcher("home-draw"),
             watcher("home", _unfinished()),
-            *run_forms.parts(),
+            *forms.parts(),
             html.Div(
                 [
                     html.H1("Runs", className="page-title"),
                     html.P(QUESTION, className="page-question"),
-                    html.Div(run_forms.buttons(), className="page-tools"),
+                    html.Div(forms.buttons(), className="page-tools"),
                 ],
                 className="page-head",
             ),
             html.Div(id="home-problem", role="alert"),
             html.Div(id="home-cards", className="cards"),
             html.Div(id="home-more", className="cards-more"),
-            presets.parts(),
+            demos.parts(),
         ],
         className="page",
         id="home-page",
@@ -75,28 +88,29 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
 def _cards(
     visit: str,
     everything: bool,
-    pulse: Mapping[str, Any],
+    pulse: Pulse,
     selection: Sequence[str] | None,
     dark: bool | None,
     places: Sequence[Mapping[str, str]],
-    drawn: Mapping[str, Any] | None,
-) -> Any:
+    drawn: Drawn | None,
+) -> tuple[Children | Component | NoUpdate | list[Children | NoUpdate] | list[NoUpdate] | Drawn, ...]:
     """The cards that have changed; all of them when a run came or went."""
     chosen = list(selection or [])
     found = find(pulse, chosen)
     shown = found if everything else found[:SHOWN]
-    known = (drawn or {}).get("cards", {}) if (drawn or {}).get("visit") == visit else {}
+    known = drawn["cards"] if drawn and drawn["visit"] == visit else {}
     full = len(chosen) >= MAX_SELECTED
     signatures = {card.name: card.signatures(bool(dark), full) for card in shown}
-    state, more = {"visit": visit, "cards": signatures}, _more(len(found), len(shown))
+    state: Drawn = {"visit": visit, "cards": signatures}
+    more = _more(len(found), len(shown))
     if [place["card"] for place in places] != list(signatures) or not known:
         same = [no_update] * len(places)
-        children: list[Any] = [_place(card, bool(dark), full) for card in shown] or [_empty()]
+        children: Children = [*(_place(card, bool(dark), full) for card in shown)] or [_empty()]
         return children, more, *[same] * len(PARTS), state
     if known == signatures:
         raise PreventUpdate
 
-    def changed(part: str, card: Card) -> Any:
+    def changed(part: str, card: Card) -> Children | NoUpdate:
         same = known.get(card.name, {}).get(part) == signatures[card.name][part]
         return no_update if same else draw(card, part, bool(dark), full)
 
@@ -104,7 +118,6 @@ def _cards(
 
 
 def _place(card: Card, dark: bool, full: bool) -> html.Article:
-    label: Any = {"aria-label": f"Run {card.name}"}
     parts = [
         html.Div(
             draw(card, part, dark, full),
@@ -113,7 +126,7 @@ def _place(card: Card, dark: bool, full: bool) -> html.Article:
         )
         for part in PARTS
     ]
-    return html.Article(parts, className="card", **label)
+    return html.Article(parts, className="card", **aria(f"Run {card.name}"))
 
 
 def _unfinished() -> list[str]:
@@ -128,10 +141,10 @@ def _unfinished() -> list[str]:
     return [key for key in keys.values() if key]
 
 
-def _more(count: int, shown: int) -> Any:
+def _more(count: int, shown: int) -> Component | Children:
     if shown < count:
         return dmc.Button(f"Show all {count} runs", id={"home": "all"}, variant="default", size="compact-sm")
-    return []  # not None: see run_forms._imported
+    return []  # not None: see forms._imported
 
 
 def _empty() -> html.Div:
@@ -153,7 +166,7 @@ def _empty() -> html.Div:
 
 
 @callback(launch_output("home-demo"), Input("home-visit", "data"), prevent_initial_call="initial_duplicate")
-def _first_start(_: str) -> Any:
+def _first_start(_: str) -> Mapping[str, object]:
     """Where nothing has ever been trained or brought in, the demo trains itself, and its surface is drawn."""
     if stores.runs().names() or any(view.kind in WRITERS for view in stores.jobs().views()):
         raise PreventUpdate
@@ -168,7 +181,7 @@ def _pressed() -> Mapping[str, str]:
 
 
 @callback(launch_output("home-demo"), Input({"home": "demo"}, "n_clicks"), prevent_initial_call=True)
-def _demo(_: int | None) -> Any:
+def _demo(_: int | None) -> Mapping[str, object]:
     _pressed()
     return launch([DEMO, thumbnail("demo")])
 
@@ -179,7 +192,7 @@ def _all(_: int | None) -> bool:
 
 
 @callback(launch_output("home-draw"), Input({"home": "draw", "run": ALL}, "n_clicks"), prevent_initial_call=True)
-def _draw_surface(_: Any) -> Any:
+def _draw_surface(_: Sequence[int | None]) -> Mapping[str, object]:
     return launch([thumbnail(_pressed()["run"])])
 
 
@@ -189,7 +202,7 @@ def _draw_surface(_: Any) -> Any:
     State("selection", "data"),
     prevent_initial_call=True,
 )
-def _select(_: Any, selection: Sequence[str] | None) -> list[str]:
+def _select(_: Sequence[int | None], selection: Sequence[str] | None) -> list[str]:
     """The run's last checkpoint joins the selection, or all of its checkpoints leave it."""
     name, chosen = _pressed()["run"], list(selection or [])
     rest = _without(chosen, name)
@@ -208,16 +221,15 @@ def _select(_: Any, selection: Sequence[str] | None) -> list[str]:
     State("selection", "data"),
     prevent_initial_call=True,
 )
-def _delete(_: Any, selection: Sequence[str] | None) -> Any:
+def _delete(
+    _: Sequence[int | None], selection: Sequence[str] | None
+) -> tuple[Component | Children, str | NoUpdate, list[str] | NoUpdate]:
     name, chosen = _pressed()["run"], list(selection or [])
     try:
         stores.runs().delete(name)
     except InputError as error:
-        return (
-            dmc.Alert(str(error), color="red", variant="light", className="problem", withCloseButton=True),
-            no_update,
-            no_update,
-        )
+        alert = dmc.Alert(str(error), color="red", variant="light", className="problem", withCloseButton=True)
+        return alert, no_update, no_update
     rest = _without(chosen, name)
     return [], uuid.uuid4().hex, rest if rest != chosen else no_update
 

@@ -73,7 +73,7 @@ def test_every_listed_analysis_is_shown_with_every_field(run: Callable[..., tupl
 
 def test_tasks_are_listed_with_parameter_counts_and_arguments(run: Callable[..., tuple[int, str, str]]) -> None:
     about = json.loads(run("tasks", "--json")[1])
-    assert tuple(about) == TASKS
+    assert list(about) == list(TASKS)
     assert about["digits-mlp"]["parameters"] == 64 * 64 + 64 + 64 * 10 + 10
     assert about["npz-mlp"]["parameters"] is None
     assert about["digits-mlp"]["arguments"]["widths"]["default"] == [64]

@@ -190,7 +190,7 @@ def test_the_changed_fields_give_a_surface_back_through_texts(values: dict[str, 
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(TASKS),
+    st.sampled_from(list(TASKS)),
     st.fixed_dictionaries(
         {},
         optional={

@@ -17,11 +17,11 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
 from ..specs import InputError
+from ..specs.imports import WEIGHT_ENDINGS
 from .home import write_atomically
 
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
 NESTED = ("state_dict", "model_state_dict", "model")
-ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -34,9 +34,6 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-_fingerprint = fingerprint  # under a name that an argument does not hide
-
-
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write the tensors as safetensors, whole or not at all; gives their fingerprint. Raises InputError."""
     # safetensors refuses tensors that share memory, as tied weights do: every one gets its own.
@@ -45,13 +42,13 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
     return fingerprint(own)
 
 
-def load_weights(path: Path, fingerprint: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name (sorted), on the CPU; with `fingerprint`, only if they are those recorded.
+def load_weights(path: Path, recorded: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name (sorted), on the CPU; with the fingerprint `recorded`, only if it is theirs.
 
     Raises InputError, one line naming the file, if it is missing, truncated, damaged or not the one recorded.
     """
     tensors = _parse(path)
-    if fingerprint is not None and _fingerprint(tensors) != fingerprint:
+    if recorded is not None and fingerprint(tensors) != recorded:
         raise InputError(f"{path} is not what was recorded: its weights were changed or damaged; record the run again")
     return tensors
 
@@ -71,8 +68,8 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     A state dict may lie under "state_dict", "model_state_dict" or "model". No code in the file is ever run.
     Raises InputError, one line, for an unreadable file and for a pickle that asks for anything but tensors.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path}: unknown ending '{path.suffix}'; weights are read from {', '.join(ENDINGS)}")
+    if path.suffix.lower() not in WEIGHT_ENDINGS:
+        raise InputError(f"{path}: unknown ending '{path.suffix}'; weights are read from {', '.join(WEIGHT_ENDINGS)}")
     content: Any = _parse(path) if path.suffix.lower() == ".safetensors" else _unpickle(path)
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -32,7 +32,7 @@ from ..specs import (
     task_spec,
 )
 from ..tasks.importing import import_weights
-from ..tasks.task import Task
+from ..tasks.task import load_task
 from ..tasks.training import train
 
 COUNTED = ("forwards", "gradients", "batch_gradients", "products")  # evaluations that a Result tells of
@@ -82,7 +82,7 @@ def run_context(
 ) -> Context:
     """The context of a checkpoint of a run. Other checkpoints must have parameters of the same names and shapes."""
     record, checkpoint = runs.resolve(source)
-    task = Task(task_spec(record.task, **record.arguments), home)
+    task = load_task(task_spec(record.task, **record.arguments), home)
     state = load_weights(runs.folder(record.name) / checkpoint.file, checkpoint.fingerprint)
     objective = task.objective(
         state,

@@ -108,7 +108,7 @@ class Request:
             "kind": self.kind,
             "version": analysis(self.kind).version,
             "spec": spec.canonical(),
-            "architecture": [run.task.rsplit("-", 1)[1], task.architecture.canonical(), task.loss],
+            "architecture": [task.network, task.architecture.canonical(), task.loss],
             "weights": checkpoint.fingerprint,
             "dtype": run.dtype,
             "data": {name: value for name, value in run.data.items() if both or name == spec.split},

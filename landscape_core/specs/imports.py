@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import SerializeAsAny
@@ -10,6 +11,8 @@ from .base import Spec, field
 from .tasks import TaskSpec, task_spec
 
 UPLOADS = "uploads"  # under the home directory, named by the SHA-256 of what they hold
+
+WEIGHT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")  # of the files that weights are read from
 
 
 class ImportSpec(Spec):
@@ -21,7 +24,7 @@ class ImportSpec(Spec):
     upload: str = field(
         "0" * 64 + ".safetensors",
         "The uploaded file: the SHA-256 of its contents, and its ending.",
-        pattern=r"^[0-9a-f]{64}\.(safetensors|pt|pth|ckpt)$",
+        pattern=rf"^[0-9a-f]{{64}}({'|'.join(map(re.escape, WEIGHT_ENDINGS))})$",
     )
 
 

@@ -1,7 +1,9 @@
-"""What can be trained and looked at: data sets, architectures, losses, and the names `<data>-<architecture>`."""
+"""What can be trained and looked at: data sets, architectures, losses, and the tasks made of them under their names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import SerializeAsAny
@@ -113,9 +115,16 @@ ARCHITECTURES: dict[str, type[ArchitectureSpec]] = {
     "vit": ViTArchitecture,
 }
 IMAGE_DATA = ("digits", "mnist", "cifar10", "npz")
-TASKS: tuple[str, ...] = tuple(
-    f"{data}-{architecture}" for data in DATA for architecture in ARCHITECTURES if architecture == "mlp" or data in IMAGE_DATA
-)
+DATA_WORDS = {
+    "digits": "Digits",
+    "moons": "Two moons",
+    "spirals": "Spirals",
+    "blobs": "Blobs",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "npz": "NPZ file",
+}
+ARCHITECTURE_WORDS = {"mlp": "fully connected", "lenet": "LeNet-5", "resnet": "ResNet", "vit": "vision transformer"}
 Loss = Literal["cross-entropy", "squared-error"]
 
 
@@ -133,30 +142,83 @@ class TaskSpec(Spec):
         changed = {"loss": self.loss} if self.loss != "cross-entropy" else {}
         return {**self.data.changed(), **self.architecture.changed(), **changed}
 
+    @property
+    def network(self) -> str:
+        """The name of the architecture: part of every cache key."""
+        return task_entry(self.name).network
 
-def task_spec(name: str, *, remote: bool = False, **arguments: Any) -> TaskSpec:
-    """The task `<data>-<architecture>` with flat arguments. Raises InputError for an unknown name or argument."""
-    if name not in TASKS:
-        raise InputError(f"unknown task '{name}'{suggestion(name, TASKS)}")
-    data, architecture = name.rsplit("-", 1)
-    fields = task_fields(name)
-    for argument in arguments:
-        if argument not in fields:
-            raise InputError(f"unknown field '{argument}'{suggestion(argument, fields)}")
-    owned = {cls: {k: v for k, v in arguments.items() if fields.get(k) is cls} for cls in set(fields.values())}
-    loss = owned.get(TaskSpec, {})
-    return TaskSpec.parse(
-        {
-            "name": name,
-            "data": DATA[data].parse(owned.get(DATA[data], {}), remote=remote),
-            "architecture": ARCHITECTURES[architecture].parse(owned.get(ARCHITECTURES[architecture], {}), remote=remote),
-            **loss,
-        }
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task that can be named: what its flat arguments are, what makes it, and its words for people.
+
+    `loader` is `module:function`, imported only where there is torch: `(spec, home, dtype)` gives the Task.
+    """
+
+    name: str
+    network: str  # the name of the architecture
+    data: type[DataSpec]
+    architecture: type[ArchitectureSpec]
+    group: str  # words for its data, under which it is listed
+    title: str
+    folder: str | None = None  # under data/ of the home directory: what must be there, unless `path` says otherwise
+    loader: str = "landscape_core.tasks.task:Task"
+
+    @property
+    def fields(self) -> dict[str, type[Spec]]:
+        """Every flat argument, with the Spec class that owns it."""
+        return {name: owner for owner in (self.data, self.architecture) for name in owner.model_fields} | {"loss": TaskSpec}
+
+    def spec(self, arguments: Mapping[str, Any], *, remote: bool = False) -> TaskSpec:
+        """The task with flat arguments. Raises InputError for an unknown or impossible one."""
+        fields = self.fields
+        for argument in arguments:
+            if argument not in fields:
+                raise InputError(f"unknown field '{argument}'{suggestion(argument, fields)}")
+
+        def owned(owner: type[Spec]) -> dict[str, Any]:
+            return {name: value for name, value in arguments.items() if fields[name] is owner}
+
+        data, architecture = (owner.parse(owned(owner), remote=remote) for owner in (self.data, self.architecture))
+        return TaskSpec.parse({"name": self.name, "data": data, "architecture": architecture, **owned(TaskSpec)})
+
+
+def _entry(data: str, architecture: str) -> TaskEntry:
+    group = DATA_WORDS[data]
+    return TaskEntry(
+        f"{data}-{architecture}",
+        architecture,
+        DATA[data],
+        ARCHITECTURES[architecture],
+        group,
+        f"{group}, {ARCHITECTURE_WORDS[architecture]}",
+        data if issubclass(DATA[data], FileData) else None,
     )
 
 
+TASKS: dict[str, TaskEntry] = {
+    entry.name: entry
+    for entry in (
+        _entry(data, architecture)
+        for data in DATA
+        for architecture in ARCHITECTURES
+        if architecture == "mlp" or data in IMAGE_DATA
+    )
+}
+
+
+def task_entry(name: str) -> TaskEntry:
+    """The registered task. Raises InputError for an unknown name, suggesting the nearest one."""
+    if name not in TASKS:
+        raise InputError(f"unknown task '{name}'{suggestion(name, TASKS)}")
+    return TASKS[name]
+
+
+def task_spec(name: str, *, remote: bool = False, **arguments: Any) -> TaskSpec:
+    """The task `name` with flat arguments. Raises InputError for an unknown name or argument."""
+    return task_entry(name).spec(arguments, remote=remote)
+
+
 def task_fields(name: str) -> dict[str, type[Spec]]:
-    """Every flat argument of the task `name`, with the Spec class that owns it."""
-    data, architecture = name.rsplit("-", 1)
-    owners: list[type[Spec]] = [DATA[data], ARCHITECTURES[architecture]]
-    return {field_name: owner for owner in owners for field_name in owner.model_fields} | {"loss": TaskSpec}
+    """Every flat argument of the task `name`, with the Spec class that owns it. Raises InputError for an unknown name."""
+    return task_entry(name).fields

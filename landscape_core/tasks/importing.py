@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..checkpoints.recording import Recording
 from ..checkpoints.runs import RunStore
-from ..checkpoints.weights import fingerprint, match_state, read_foreign, save_weights
-from ..specs import CheckpointRecord, InputError, RunRecord, TaskSpec
+from ..checkpoints.weights import fingerprint, match_state, read_foreign
+from ..specs import InputError, RunRecord, TaskSpec
 from .optimisation import evaluate, parameter_norm
-from .task import Task
-from .training import EVALUATED, now
+from .task import load_task
+from .training import EVALUATED
 
 
 def import_weights(file: str | Path, task: TaskSpec, run: str, step: int, home: Path) -> RunRecord:
@@ -32,46 +32,28 @@ def import_weights(file: str | Path, task: TaskSpec, run: str, step: int, home: 
     store.folder(run)
     tensors = read_foreign(path)
     dtype = torch.float64 if any(value.dtype == torch.float64 for value in tensors.values()) else torch.float32
-    maker = Task(task, home, dtype)
+    maker = load_task(task, home, dtype)
     model = maker.model(seed=0)
     state = _usable(match_state(tensors, model, path), model.state_dict(), path)
     model.load_state_dict(state)
     metrics = evaluate(model, maker.loss, {name: maker.sample(name, EVALUATED) for name in ("train", "test")})
     metrics["theta_norm"] = parameter_norm(model)
 
-    with store.take(run):
-        record = RunRecord(
-            name=run,
-            task=task.name,
-            arguments=task.arguments,
-            training=None,
-            created=now(),
-            parameters=maker.parameters,
-            dtype=str(dtype).removeprefix("torch."),
-            data=maker.data.fingerprints(),
-            sizes=maker.data.sizes,
-        )
-        if store.exists(run):
-            found = store.read(run)
-            compared = {"task", "arguments", "training", "dtype", "data"}
-            if found.model_dump(include=compared) != record.model_dump(include=compared):
-                raise InputError(f"run '{run}' exists with other settings; choose another name or delete it")
-            record = found
-        target, fresh = store.checkpoint_file(run, step), fingerprint(state)
-        present = next((known for known in record.checkpoints if known.step == step), None)
-        if present is not None and present.fingerprint != fresh:
+    settings = {
+        "task": task.name,
+        "arguments": task.arguments,
+        "training": None,
+        "dtype": str(dtype).removeprefix("torch."),
+        "data": maker.data.fingerprints(),
+    }
+    with Recording(store, run, **settings) as recording:
+        recording.begin(parameters=maker.parameters, sizes=maker.data.sizes)
+        present = next((known for known in recording.record.checkpoints if known.step == step), None)
+        if present is not None and present.fingerprint != fingerprint(state):
             raise InputError(f"run '{run}' has other weights at step {step}; choose another step or run")
-        item = CheckpointRecord(
-            step=step,
-            file=str(target.relative_to(store.folder(run))),
-            fingerprint=save_weights(target, state),
-            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
-        )
-        others = [known for known in record.checkpoints if known.step != step]
-        checkpoints = sorted([*others, item], key=lambda known: known.step)
-        record = record.model_copy(update={"checkpoints": tuple(checkpoints)})
-        store.write(record)
-    return record
+        recording.checkpoint(step, state, metrics)
+        recording.write()
+        return recording.record
 
 
 def run_of_file(file: Path, task: TaskSpec, home: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.weights import match_state
 from ..specs import TaskSpec
-from ..specs.tasks import MLPArchitecture
+from ..specs.tasks import MLPArchitecture, task_entry
 from .architectures import build_model
 from .data import Data, known_shape, load_data
 from .devices import torch_device
@@ -102,6 +103,13 @@ class Task:
             return x, y
         kept = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:samples]
         return x[kept], y[kept]
+
+
+def load_task(spec: TaskSpec, home: Path, dtype: torch.dtype = torch.float32) -> Task:
+    """The Task of `spec`, made by the loader that its entry in the registry names."""
+    module, function = task_entry(spec.name).loader.split(":")
+    task: Task = getattr(importlib.import_module(module), function)(spec, home, dtype)
+    return task
 
 
 def parameter_count(spec: TaskSpec) -> int | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.recording import Recording
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights, save_weights
 from ..objective.threads import is_short, one_thread, operations
-from ..specs import CheckpointRecord, InputError, Progress, RunRecord, TrainingSpec
+from ..specs import InputError, Progress, RunRecord, TrainingSpec
 from .devices import torch_device
 from .optimisation import (
     BatchOrder,
@@ -26,7 +26,7 @@ from .optimisation import (
     parameter_norm,
     restore_optimizer,
 )
-from .task import Task
+from .task import load_task
 
 EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a split: evaluation must not outweigh training
 DIVERGED = 1e4  # a batch loss above this many times max(1, the first one) has diverged
@@ -42,15 +42,12 @@ def train(spec: TrainingSpec, home: Path) -> Generator[Progress, None, RunRecord
     is not finite, or grows beyond DIVERGED times its start, ends the run as "diverged" with its finite checkpoints.
     Raises InputError if the run exists with other settings or another process writes it.
     """
-    store = RunStore(home)
-    with store.take(spec.run):
-        found = store.read(spec.run) if store.exists(spec.run) else None
-        if found is not None and not is_same(found, spec):
-            raise InputError(f"run '{spec.run}' exists with other settings; choose another name or delete it")
-        if found is not None and found.state in ("done", "diverged"):
-            return found
+    store, task = RunStore(home), spec.task
+    with Recording(store, spec.run, task=task.name, arguments=task.arguments, training=settings(spec)) as recording:
+        if recording.found is not None and recording.found.state in ("done", "diverged"):
+            return recording.found
         store.sweep(spec.run)
-        training = _Training(spec, home, store, found)
+        training = _Training(spec, home, recording)
         with one_thread(where=_is_short(training)):
             return (yield from training.run())
 
@@ -60,36 +57,16 @@ def settings(spec: TrainingSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude={"run", "task", "device"})
 
 
-def is_same(record: RunRecord, spec: TrainingSpec) -> bool:
-    """Whether the run on disk was asked for with these settings."""
-    return (record.task, record.arguments, record.training) == (spec.task.name, spec.task.arguments, settings(spec))
-
-
-def now() -> str:
-    """The time as run.json writes it: ISO 8601, UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
 class _Training:
-    """One training under way: the network, the optimiser, the order of batches and the record on disk."""
+    """One training under way: the network, the optimiser, the order of batches and the run that is written."""
 
-    def __init__(self, spec: TrainingSpec, home: Path, store: RunStore, found: RunRecord | None):
-        self.spec, self.store = spec, store
-        self.task = task = Task(spec.task, home, getattr(torch, spec.dtype))
+    def __init__(self, spec: TrainingSpec, home: Path, recording: Recording):
+        self.spec, self.recording = spec, recording
+        self.task = task = load_task(spec.task, home, getattr(torch, spec.dtype))
         fingerprints = task.data.fingerprints()
-        if found is not None and found.data != fingerprints:
+        if recording.found is not None and recording.found.data != fingerprints:
             raise InputError(f"the data of run '{spec.run}' have changed since it began; delete it and train again")
-        self.record = found or RunRecord(
-            name=spec.run,
-            task=spec.task.name,
-            arguments=spec.task.arguments,
-            training=settings(spec),
-            created=now(),
-            parameters=task.parameters,
-            dtype=spec.dtype,
-            data=fingerprints,
-            sizes=task.data.sizes,
-        )
+        recording.begin(parameters=task.parameters, dtype=spec.dtype, data=fingerprints, sizes=task.data.sizes)
         device = torch_device(spec.device)
         self.samples = {split: tuple(part.to(device) for part in task.sample(split, EVALUATED)) for split in ("train", "test")}
         self.x, self.y = (part.to(device) for part in task.data.split("train"))
@@ -101,9 +78,14 @@ class _Training:
         self.step = 0
         self.first_loss = math.nan
         self.saved, self.cost = time.monotonic(), 0.0
-        self.resume_file = store.folder(spec.run) / "resume.safetensors"
+        self.resume_file = recording.store.folder(spec.run) / "resume.safetensors"
         if not self._restore():
-            self.record = self.record.model_copy(update={"checkpoints": ()})
+            recording.forget(after=-1)
+
+    @property
+    def record(self) -> RunRecord:
+        """What is recorded so far."""
+        return self.recording.record
 
     @property
     def batch(self) -> int:
@@ -115,7 +97,7 @@ class _Training:
         try:
             if not self.record.checkpoints:
                 self._checkpoint()
-            self._write("training")
+            self.recording.write("training")
             loss = self.record.checkpoints[-1].metrics["train_loss"] or math.nan
             yield self._progress(loss, partial=True)
             shown = time.monotonic()
@@ -127,7 +109,7 @@ class _Training:
                     if self._diverged(loss) or (record and not self._checkpoint()):
                         return self._end("diverged", f"diverged: the loss was {loss:.3g} at step {self.step}; lower lr")
                     if record:
-                        self._write("training")
+                        self.recording.write("training")
                         loss = self.record.checkpoints[-1].metrics["train_loss"] or loss
                 clock = time.monotonic()
                 if clock - self.saved > max(SAVE_EVERY, 20 * self.cost):
@@ -137,11 +119,11 @@ class _Training:
                     yield self._progress(loss, partial=record)
         except GeneratorExit:
             self._save()
-            self._write("stopped", f"stopped at step {self.step} of {spec.steps}; train again to continue")
+            self.recording.write("stopped", f"stopped at step {self.step} of {spec.steps}; train again to continue")
             raise
         except KeyboardInterrupt:
             # It may have come in the middle of an update: the state saved before is the one to go on from.
-            self._write("stopped", f"interrupted near step {self.step} of {spec.steps}; train again to continue")
+            self.recording.write("stopped", f"interrupted near step {self.step} of {spec.steps}; train again to continue")
             raise
         return self._end("done", "")
 
@@ -172,26 +154,15 @@ class _Training:
         if not math.isfinite(metrics["train_loss"]):
             return False
         metrics |= {"lr": learning_rate(self.spec, self.step), "theta_norm": norm}
-        file = self.store.checkpoint_file(self.spec.run, self.step)
-        item = CheckpointRecord(
-            step=self.step,
-            file=str(file.relative_to(self.store.folder(self.spec.run))),
-            fingerprint=save_weights(file, self.model.state_dict()),
-            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
-        )
-        self.record = self.record.model_copy(update={"checkpoints": (*self.record.checkpoints, item)})
+        self.recording.checkpoint(self.step, self.model.state_dict(), metrics)
         return True
 
     def _progress(self, loss: float, *, partial: bool) -> Progress:
         message = f"step {self.step} of {self.spec.steps}, loss {loss:.3g}"
         return Progress(self.step, self.spec.steps, message, metric_columns(self.record) if partial else None)
 
-    def _write(self, state: str, message: str = "") -> None:
-        self.record = self.record.model_copy(update={"state": state, "message": message})
-        self.store.write(self.record)
-
-    def _end(self, state: str, message: str) -> RunRecord:
-        self._write(state, message)
+    def _end(self, state: Literal["done", "diverged"], message: str) -> RunRecord:
+        self.recording.write(state, message)
         self.resume_file.unlink(missing_ok=True)
         return self.record
 
@@ -221,9 +192,8 @@ class _Training:
         restore_optimizer(self.optimizer, parts["optimizer"])
         self.order.restore(parts["order"])
         self.step, self.first_loss = step, first_loss
-        kept = tuple(item for item in self.record.checkpoints if item.step <= step)
-        self.record = self.record.model_copy(update={"checkpoints": kept})
-        return bool(kept)
+        self.recording.forget(after=step)
+        return bool(self.record.checkpoints)
 
 
 def _is_short(training: _Training) -> bool:

@@ -145,7 +145,7 @@ def test_bare_pickles_and_whole_modules_are_refused(tmp_path):
     refused(file, tmp_path, "refused|damaged")
     assert not mark.exists()
     torch.save(Network(), file)
-    refused(file, tmp_path, r"asks for 'tests.test_import.Network'")
+    refused(file, tmp_path, r"asks for 'tests.tasks.test_importing.Network'")
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), file)
     refused(file, tmp_path, "TorchScript archive; save the weights alone")
 

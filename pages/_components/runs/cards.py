@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dash_mantine_components as dmc
 from dash import dcc, html
+from dash.development.base_component import Component
+from plotly.graph_objects import Figure
 
-from landscape_core.analyses import ANALYSES
-from landscape_core.analyses.presenting import drawn
+from landscape_core.analyses import ANALYSES, presenting
 from landscape_core.checkpoints.runs import metric_columns
 from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import InputError, Reference, RunRecord
 
-from . import jobs, stores
-from .state import MAX_SELECTED, link
-from .theme import color_of
+from .. import jobs, stores
+from ..state import MAX_SELECTED, write_query
+from ..theme import aria, color_of
+from .pulse import Job, Pulse
 
 # What a thumbnail shows: one Spec for every run, bounded in cost whatever the data. The Surface page opens with it.
-THUMBNAIL: dict[str, Any] = {"resolution": 31, "samples": 500, "flow": 0}
+THUMBNAIL = {"resolution": 31, "samples": 500, "flow": 0}
 PARTS = ("head", "pictures", "actions")
 STATES = {"training": "training", "diverged": "diverged", "stopped": "stopped"}
-STILL: Any = {"staticPlot": True, "displayModeBar": False, "showSendToCloud": False, "displaylogo": False}
-HOVERED: Any = {**STILL, "staticPlot": False}
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Card:
     name: str
     record: RunRecord | None
     problem: str  # one line where run.json cannot be read
-    job: Mapping[str, Any] | None  # the training or import, unless it is over
-    thumbnail: Mapping[str, Any] | None  # the job of the thumbnail, unless it is over
+    job: Job | None  # the training or import, unless it is over
+    thumbnail: Job | None  # the job of the thumbnail, unless it is over
     key: str  # of the thumbnail; empty while the run grows
     drawn: bool  # whether the thumbnail's result is there
     place: int | None  # in the selection
@@ -50,12 +49,12 @@ class Card:
         """Whether there is a checkpoint to look at."""
         return self.record is not None and bool(self.record.checkpoints)
 
-    def signatures(self, dark: bool, full: bool) -> dict[str, list[Any]]:
+    def signatures(self, dark: bool, full: bool) -> dict[str, list[object]]:
         """What decides how each part looks: it is sent again only when this changes."""
         record = self.record
         state = None if record is None else [record.state, record.created]
         grown = None if record is None else len(record.checkpoints)
-        version = (self.thumbnail or {}).get("version")
+        version = None if self.thumbnail is None else self.thumbnail["version"]
         return {
             "head": [state, self.problem, jobs.shape(self.job), jobs.shape(self.thumbnail), self.place],
             "pictures": [state, grown, self.problem, version, jobs.shape(self.thumbnail), self.job is None, self.drawn, dark],
@@ -68,10 +67,10 @@ def thumbnail(name: str) -> Request:
     return Request("surface", f"{name}@last", dict(THUMBNAIL))
 
 
-def find(pulse: Mapping[str, Any], selection: Sequence[str]) -> list[Card]:
+def find(pulse: Pulse, selection: Sequence[str]) -> list[Card]:
     """A card for every run and for every job under way that will make one, the newest first."""
     active = pulse["jobs"]
-    making: dict[str, Mapping[str, Any]] = {}
+    making: dict[str, Job] = {}
     for job in sorted(active.values(), key=lambda job: job["updated"] or job["started"] or 0):
         if job["kind"] in WRITERS and job["state"] != "done":
             making[str(job["values"].get("run"))] = job
@@ -86,9 +85,7 @@ def find(pulse: Mapping[str, Any], selection: Sequence[str]) -> list[Card]:
     return [_card(name, name in known, making.get(name), active, places.get(name)) for name in reversed(names)]
 
 
-def _card(
-    name: str, on_disk: bool, job: Mapping[str, Any] | None, active: Mapping[str, Mapping[str, Any]], place: int | None
-) -> Card:
+def _card(name: str, on_disk: bool, job: Job | None, active: Mapping[str, Job], place: int | None) -> Card:
     record, problem, key = None, "", ""
     if on_disk:
         try:
@@ -103,15 +100,15 @@ def _card(
     return Card(name, record, problem, job, None if drawn else active.get(key), key, drawn, place)
 
 
-def draw(card: Card, part: str, dark: bool, full: bool) -> list[Any]:
+def draw(card: Card, part: str, dark: bool, full: bool) -> list[Component]:
     """One part of a card: head, pictures or actions. `full`: no further checkpoint can be selected."""
     if part == "head":
         return _head(card)
     return _pictures(card, dark) if part == "pictures" else _actions(card, full)
 
 
-def _head(card: Card) -> list[Any]:
-    parts: list[Any] = [_title(card)]
+def _head(card: Card) -> list[Component]:
+    parts: list[Component] = [_title(card)]
     if card.problem:
         parts.append(html.P(card.problem, className="card-problem"))
     if card.job is not None:
@@ -123,9 +120,10 @@ def _head(card: Card) -> list[Any]:
     return parts
 
 
-def _pictures(card: Card, dark: bool) -> list[Any]:
+def _pictures(card: Card, dark: bool) -> list[Component]:
     if card.record is not None and card.record.checkpoints:
-        return [html.Div([_curve(card, dark), _picture(card, dark)], className="card-grid"), _facts(card.record)]
+        pair = [_curve(card.name, card.record, dark), _picture(card, dark)]
+        return [html.Div(pair, className="card-grid"), _facts(card.record)]
     return [] if card.problem else [dmc.Skeleton(height=150, animate=card.job is not None)]
 
 
@@ -148,52 +146,48 @@ def _title(card: Card) -> html.Div:
     )
 
 
-def _curve(card: Card, dark: bool) -> Any:
-    assert card.record is not None
-    training = card.record.training or {}
-    figure = loss_curves(metric_columns(card.record), last_step=training.get("steps"), dark=dark, compact=True)
-    legend: Any = [
+def _curve(name: str, record: RunRecord, dark: bool) -> html.Figure:
+    training = record.training or {}
+    figure = loss_curves(metric_columns(record), last_step=training.get("steps"), dark=dark, compact=True)
+    legend: list[Component | str] = [
         html.Span("train loss", className="key key-train"),
         html.Span("test loss", className="key key-test"),
         " over steps",
     ]
-    return html.Figure(
-        [
-            html.Figcaption(legend),
-            dcc.Graph({"curve": card.name}, figure=figure, config=HOVERED, className="card-graph"),
-        ]
-    )
+    return html.Figure([html.Figcaption(legend), _graph({"curve": name}, figure, still=False)])
 
 
-def _picture(card: Card, dark: bool) -> Any:
+def _graph(place: dict[str, str], figure: Figure, *, still: bool) -> dcc.Graph:
+    bare: dcc.Graph.Config = {"staticPlot": still, "displayModeBar": False, "showSendToCloud": False, "displaylogo": False}
+    return dcc.Graph(place, figure=figure, config=bare, className="card-graph")
+
+
+def _picture(card: Card, dark: bool) -> html.Figure:
     return html.Figure([html.Figcaption("surface, log scale"), _surface(card, dark)])
 
 
-def _surface(card: Card, dark: bool) -> Any:
+def _surface(card: Card, dark: bool) -> Component:
     data = None
     if card.key:
         data = stores.results().get(card.key) if card.drawn else stores.jobs().partial(card.key)
     if data is not None:
-        figure = drawn(ANALYSES["surface"], [data], [card.name], {"kind": "heatmap", "log": True}, dark=dark)[0]
+        figure = presenting.drawn(ANALYSES["surface"], [data], [card.name], {"kind": "heatmap", "log": True}, dark=dark)[0]
         bare = {"visible": False, "scaleanchor": None}
         figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
         figure.update_traces(showscale=False, selector={"type": "heatmap"})
-        graph = dcc.Graph({"thumbnail": card.name}, figure=figure, config=STILL, className="card-graph")
-        label = f"Open the surface of {card.name}"
-        picture: Any = dcc.Link(graph, href=surface_link(card.name), className="card-surface", title=label)
-    elif card.growing or card.job is not None:
-        picture = html.Div("drawn when it is trained", className="card-blank")
-    elif card.thumbnail is not None and card.thumbnail["state"] in ("queued", "running"):
-        picture = html.Div(dmc.Loader(size="sm"), className="card-blank")
-    else:
-        draw_it = dmc.Button("Draw it", id={"home": "draw", "run": card.name}, variant="light", size="compact-sm")
-        picture = html.Div(draw_it, className="card-blank")
-    return picture
+        graph, label = _graph({"thumbnail": card.name}, figure, still=True), f"Open the surface of {card.name}"
+        return dcc.Link(graph, href=surface_link(card.name), className="card-surface", title=label)
+    if card.growing or card.job is not None:
+        return html.Div("drawn when it is trained", className="card-blank")
+    if card.thumbnail is not None and card.thumbnail["state"] in ("queued", "running"):
+        return html.Div(dmc.Loader(size="sm"), className="card-blank")
+    draw_it = dmc.Button("Draw it", id={"home": "draw", "run": card.name}, variant="light", size="compact-sm")
+    return html.Div(draw_it, className="card-blank")
 
 
 def surface_link(name: str) -> str:
     """The Surface page as the thumbnail shows it: its result is there already."""
-    return link("/surface", [f"{name}@last"], **THUMBNAIL)
+    return f"/surface{write_query([f'{name}@last'], THUMBNAIL)}"
 
 
 def _facts(record: RunRecord) -> html.Dl:
@@ -213,22 +207,20 @@ def _facts(record: RunRecord) -> html.Dl:
     return html.Dl([html.Div([html.Dt(label), html.Dd(value)]) for label, value in facts], className="card-facts")
 
 
-def _actions(card: Card, full: bool) -> list[Any]:
+def _actions(card: Card, full: bool) -> list[Component]:
     chosen = card.place is not None
-    select = dmc.Button(
+    label = f"{'Remove' if chosen else 'Add'} {card.name} {'from' if chosen else 'to'} the selection"
+    select: Component = dmc.Button(
         "Selected" if chosen else "Select",
         id={"home": "select", "run": card.name},
         variant="light" if chosen else "default",
         size="compact-sm",
         disabled=not card.usable or (full and not chosen),
-        **{
-            "aria-label": f"{'Remove' if chosen else 'Add'} {card.name} {'from' if chosen else 'to'} the selection",
-            "aria-pressed": chosen,
-        },
+        **aria(label) | {"aria-pressed": chosen},
     )
     if full and not chosen:
         select = html.Div(select, title=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first.")
-    parts: list[Any] = [select]
+    parts: list[Component] = [select]
     if card.usable and not card.growing:
         parts.append(dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link"))
     if card.record is not None or card.problem:
@@ -238,7 +230,7 @@ def _actions(card: Card, full: bool) -> list[Any]:
 
 def _delete(card: Card) -> html.Div:
     question = f"Delete run {card.name} with all its checkpoints? This cannot be undone."
-    delete = dmc.Button("Delete", variant="subtle", color="gray", size="compact-sm", **{"aria-label": f"Delete {card.name}"})
+    delete = dmc.Button("Delete", variant="subtle", color="gray", size="compact-sm", **aria(f"Delete {card.name}"))
     popover = dmc.Popover(
         [
             dmc.PopoverTarget(delete),

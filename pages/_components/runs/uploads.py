@@ -7,16 +7,15 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any
 
 from flask import Flask, Response, jsonify, request
 
 from landscape_core.specs import UPLOADS
+from landscape_core.specs.imports import WEIGHT_ENDINGS
 
-from . import stores
+from .. import stores
 
 HEADER = "X-Landscape-Upload"  # a browser sends it for no other site's page without asking us first
-ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
 BLOCK = 2**20
 KEPT = 24 * 3600  # seconds that a file waits for its import
 DEFAULT_LIMIT_MB = 2048
@@ -37,8 +36,8 @@ def register_routes(server: Flask) -> None:
         ending = Path(name).suffix.lower()
         if HEADER not in request.headers:
             return _problem("uploads come from the page itself", 403)
-        if ending not in ENDINGS:
-            return _problem(f"{name or 'the file'}: weights are read from {', '.join(ENDINGS)}", 415)
+        if ending not in WEIGHT_ENDINGS:
+            return _problem(f"{name or 'the file'}: weights are read from {', '.join(WEIGHT_ENDINGS)}", 415)
         size = request.content_length
         if not size:
             return _problem(f"{name} is empty", 400)
@@ -77,5 +76,5 @@ def _store(ending: str, size: int) -> str:
     return name
 
 
-def _problem(line: str, status: int) -> Any:
+def _problem(line: str, status: int) -> Response:
     return Response(line, status=status, mimetype="text/plain")
