@@ -10,7 +10,7 @@ from pathlib import Path
 import diskcache
 
 from ..specs import InputError, Result
-from .folders import log, open_folder, transaction
+from .shared.folder import log, open_folder, transaction
 from .store import JobStore
 
 _RESULT, _USED = "result:", "used:"

@@ -18,10 +18,10 @@ import diskcache
 
 from ..specs import Array, InputError, Progress, pack, unpack
 from . import records
-from .folders import log, open_folder, transaction
 from .processes import Worker
 from .records import ACTIVE, Record
 from .requests import Request
+from .shared.folder import log, open_folder, transaction
 
 BEAT = 2.0  # seconds between two heartbeats
 GRACE = 3.0  # seconds that a cancelled job has to stop by itself

@@ -10,12 +10,14 @@ import diskcache
 import numpy as np
 import pytest
 
-from landscape_core.jobs import JobStore, folders, records
+from landscape_core.jobs import records
 from landscape_core.jobs import store as store_module
 from landscape_core.jobs.processes import Worker
+from landscape_core.jobs.shared import folder
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Progress
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_who_lost_the_lease_changes_nothing(store, monkeypatch, elsewhere):
     assert not store.advance("k", first, Progress(3, 4, "first", {"a": np.ones(1)}))
     assert not store.finish("k", first, "done")
     assert store.partial("k")["a"].tolist() == [0]
-    assert len([name for name in folders.open_folder(store.folder) if name.startswith("partial:")]) == 1
+    assert len([name for name in folder.open_folder(store.folder) if name.startswith("partial:")]) == 1
 
 
 def test_a_heartbeat_keeps_the_lease(store, monkeypatch, elsewhere):
@@ -283,14 +285,14 @@ def test_old_jobs_and_partial_arrays_are_forgotten(store, monkeypatch):
 
 def test_partial_arrays_that_nobody_names_are_swept(store):
     owner = run(store, "k")
-    folders.open_folder(store.folder).set("partial:k:orphan", b"left by a process that died")
-    folders.open_folder(store.folder).set("partial:forgotten:orphan", b"left by a process that died")
+    folder.open_folder(store.folder).set("partial:k:orphan", b"left by a process that died")
+    folder.open_folder(store.folder).set("partial:forgotten:orphan", b"left by a process that died")
     store.finish("k", owner, "cancelled")
-    assert not [name for name in folders.open_folder(store.folder) if name.startswith("partial:")]
+    assert not [name for name in folder.open_folder(store.folder) if name.startswith("partial:")]
 
 
 def test_nothing_is_pickled(store):
-    cache = folders.open_folder(store.folder)
+    cache = folder.open_folder(store.folder)
     with pytest.raises(TypeError, match="values are"):
         cache.set("k", {"a": 1})
     with pytest.raises(TypeError, match="keys are"):

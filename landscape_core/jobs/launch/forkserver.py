@@ -41,10 +41,10 @@ PRELOAD = (
     "dash_mantine_components",
     "landscape_core.analyses.execute",
     "landscape_core.analyses.surface",
-    "landscape_core.jobs.managers",
+    "landscape_core.jobs.launch.forkserver",
     "landscape_core.jobs.runner",
 )
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class SafeDiskcacheManager(DiskcacheManager):

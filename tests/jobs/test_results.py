@@ -7,10 +7,13 @@ import diskcache
 import numpy as np
 import pytest
 
-from landscape_core.jobs import JobStore, ResultCache, folders, results
+from landscape_core.jobs import results
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.shared import folder
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Result
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
 
 MEGABYTE = 2**20
 
@@ -135,7 +138,7 @@ def test_a_damaged_database_is_started_afresh(tmp_path, caplog):
 def test_use_is_not_written_down_at_every_look(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())
-    database = folders.open_folder(cache.folder)
+    database = folder.open_folder(cache.folder)
     before = database.get("used:k")
     time.sleep(0.01)
     cache.get("k")

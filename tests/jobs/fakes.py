@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import Request, run_all
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.runner import run_all
 from landscape_core.specs import CheckpointRecord, InputError, Progress, Result, RunRecord, TrainingSpec
 
 CELLS = 40

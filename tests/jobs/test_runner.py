@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import JobStore, Request, ResultCache, run_all, run_or_join
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.runner import run_all, run_or_join
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Progress, Result
 
-from . import jobs_fakes as fakes
-from .jobs_fakes import CELLS, ended, evaluated, request, wait_for, worker, write_run
+from . import fakes
+from .fakes import CELLS, ended, evaluated, request, wait_for, worker, write_run
 
 
 @pytest.fixture
@@ -389,5 +392,5 @@ def test_large_pictures_come_although_the_news_between_have_none(home, monkeypat
 
 
 def test_nothing_here_imports_torch():
-    code = "import sys, landscape_core.jobs, landscape_core.jobs.managers; sys.exit('torch' in sys.modules)"
+    code = "import sys, landscape_core.jobs.runner, landscape_core.jobs.launch.forkserver; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

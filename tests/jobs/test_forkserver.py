@@ -14,10 +14,10 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from landscape_core.jobs import JobStore
-from landscape_core.jobs.managers import SafeDiskcacheManager, background_manager
+from landscape_core.jobs.launch.forkserver import SafeDiskcacheManager, background_manager
+from landscape_core.jobs.store import JobStore
 
-from .jobs_fakes import ended, evaluated, request, wait_for, write_run
+from .fakes import ended, evaluated, request, wait_for, write_run
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def server(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.jobs_dash_page", str(home), str(port)]
+    command = [sys.executable, "-m", "tests.jobs.dash_page", str(home), str(port)]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     process.address, process.home = f"http://127.0.0.1:{port}", home
@@ -152,7 +152,7 @@ def test_nothing_but_the_store_ends_a_job(manager):
 
 def test_the_folder_is_wiped_unless_a_server_uses_it(tmp_path):
     code = (
-        "import sys, time; from landscape_core.jobs.managers import background_manager\n"
+        "import sys, time; from landscape_core.jobs.launch.forkserver import background_manager\n"
         "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print('up', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

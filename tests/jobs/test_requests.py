@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import Request
+from landscape_core.jobs.requests import Request
 from landscape_core.specs import ANALYSES, InputError
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What many processes share: named texts and bytes, behind one protocol."""
