@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
-import diskcache
 import numpy as np
 
 from ..specs import Array, InputError, Progress, Result, Spec
 from .processes import Worker, orphaned
 from .requests import Request
 from .results import ResultCache
+from .shared.protocol import Busy
 from .store import BEAT, GRACE, JobStore, JobView
 
 log = logging.getLogger("landscape.jobs")
@@ -230,7 +230,7 @@ class _Reporter(threading.Thread):
                 if self._over.is_set():
                     return
                 self._look()
-            except diskcache.Timeout:
+            except Busy:
                 continue  # the store is busy; there is another tick
             except Exception as problem:
                 self.problem = problem

@@ -9,7 +9,6 @@ import pytest
 
 from landscape_core.jobs import results
 from landscape_core.jobs.results import ResultCache
-from landscape_core.jobs.shared import folder
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Result
 
@@ -23,7 +22,7 @@ def result(value=1.0, size=1000):
 
 
 def files(cache):
-    return list(cache.folder.glob("*/*/*.val"))
+    return list(cache.shared.path.glob("*/*/*.val"))
 
 
 def test_what_is_put_is_got(tmp_path):
@@ -72,7 +71,7 @@ def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, monkeypa
     assert cache.get("k0") is not None  # used again: now k1 is the oldest
     cache.put("k3", result(3, MEGABYTE // 8))
     assert [n for n in range(4) if cache.has(f"k{n}")] == [0, 2, 3]
-    assert cache.size() <= cache.limit
+    assert cache.shared.size() <= cache.limit
 
 
 def test_a_running_key_is_never_dropped(tmp_path):
@@ -91,12 +90,12 @@ def test_a_running_key_is_never_dropped(tmp_path):
 def test_files_that_nobody_knows_count_and_go(tmp_path):
     cache = ResultCache(tmp_path, limit=MEGABYTE)
     cache.put("k", result())
-    left = cache.folder / "ab" / "cd" / "left.val"
+    left = cache.shared.path / "ab" / "cd" / "left.val"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x" * 2 * MEGABYTE)
     cache.put("k2", result())
     assert not left.exists()
-    assert cache.size() <= cache.limit
+    assert cache.shared.size() <= cache.limit
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
@@ -119,7 +118,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_the_folder_may_be_removed_under_a_running_program(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())
-    shutil.rmtree(cache.folder)
+    shutil.rmtree(cache.shared.path)
     assert cache.get("k") is None
     cache.put("k", result())
     assert ResultCache(tmp_path).get("k") is not None
@@ -127,8 +126,8 @@ def test_the_folder_may_be_removed_under_a_running_program(tmp_path):
 
 def test_a_damaged_database_is_started_afresh(tmp_path, caplog):
     cache = ResultCache(tmp_path)
-    cache.folder.mkdir()
-    (cache.folder / "cache.db").write_bytes(b"not a database" * 1000)
+    cache.shared.path.mkdir()
+    (cache.shared.path / "cache.db").write_bytes(b"not a database" * 1000)
     assert cache.get("k") is None
     cache.put("k", result())
     assert cache.get("k") is not None
@@ -138,11 +137,10 @@ def test_a_damaged_database_is_started_afresh(tmp_path, caplog):
 def test_use_is_not_written_down_at_every_look(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())
-    database = folder.open_folder(cache.folder)
-    before = database.get("used:k")
+    before = cache.shared.get("used:k")
     time.sleep(0.01)
     cache.get("k")
-    assert database.get("used:k") == before
+    assert cache.shared.get("used:k") == before
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "much", "nan", ""])

@@ -15,6 +15,7 @@ from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.runner import run_all, run_or_join
+from landscape_core.jobs.shared.protocol import Busy
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Progress, Result
 
@@ -372,7 +373,7 @@ def test_large_pictures_come_although_the_news_between_have_none(home, monkeypat
     def busy_at_first(self, key, owner, progress):
         if progress.partial is not None and left[0]:
             left[0] -= 1
-            raise diskcache.Timeout
+            raise Busy
         return advance(self, key, owner, progress)
 
     monkeypatch.setattr(JobStore, "advance", busy_at_first)
