@@ -14,8 +14,9 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from landscape_core.jobs.launch.forkserver import SafeDiskcacheManager, background_manager
+from landscape_core.jobs.launch.forkserver import PRELOAD, SafeDiskcacheManager, background_manager
 from landscape_core.jobs.store import JobStore
+from landscape_core.specs import ANALYSES
 
 from .fakes import ended, evaluated, request, wait_for, write_run
 
@@ -148,6 +149,21 @@ def test_nothing_but_the_store_ends_a_job(manager):
         process.wait()
     assert not manager.job_running(job)
     assert not manager.job_running(None)
+
+
+def _tell(folder):
+    from landscape_core.jobs.processes import Worker, orphaned
+
+    (folder / "told").write_text(f"{Worker.this().end} {orphaned()}")
+
+
+def test_its_processes_may_be_killed_and_know_who_asked_for_them(manager, tmp_path):
+    manager._start(_tell, (tmp_path,)).join()
+    assert (tmp_path / "told").read_text() == "kill False"
+
+
+def test_what_every_listed_analysis_needs_is_imported_before_the_first_job():
+    assert {item.runner.partition(":")[0] for item in ANALYSES.values()} <= set(PRELOAD)
 
 
 def test_the_folder_is_wiped_unless_a_server_uses_it(tmp_path):

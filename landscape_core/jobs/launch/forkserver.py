@@ -24,6 +24,9 @@ import multiprocess
 import psutil
 from dash import DiskcacheManager
 
+from ...specs import ANALYSES
+from .. import processes
+
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
     "torch",
@@ -40,7 +43,7 @@ PRELOAD = (
     "dash",
     "dash_mantine_components",
     "landscape_core.analyses.execute",
-    "landscape_core.analyses.surface",
+    *dict.fromkeys(item.runner.partition(":")[0] for item in ANALYSES.values()),
     "landscape_core.jobs.launch.forkserver",
     "landscape_core.jobs.runner",
 )
@@ -129,6 +132,8 @@ def background_manager(home: Path | str) -> SafeDiskcacheManager:
 def _work(target: Callable[..., Any], *args: Any) -> None:
     # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent by pid is the fork server; multiprocess knows the process that asked for this one.
+    processes.declare("kill", multiprocess.parent_process().is_alive)
     target(*args)
 
 
