@@ -43,7 +43,7 @@ def describe(page: AnalysisPage, spec: AnalysisSpec, selection: Sequence[str]) -
             # All checkpoints of a run cost the same: one measurement, of the first, which stays while the run grows.
             calibration = Request("calibration", f"{item.record.name}@{item.record.checkpoints[0].step}", common)
             try:
-                entry |= {"source": source, "key": request.key(stores.home()), "request": request.to_json()}
+                entry |= {"source": source, "key": request.resolve(stores.home(), spec).key, "request": request.to_json()}
                 entry |= {"calibration": calibration.key(stores.home()), "calibrate": calibration.to_json()}
             except InputError as error:
                 entry["problem"] = str(error)

@@ -329,6 +329,23 @@ def test_a_run_that_changes_under_a_job_is_not_kept_under_its_old_key(home):
     assert not ResultCache(home).has(key)
 
 
+def test_nothing_is_computed_that_could_not_be_kept_after_waiting_for_a_slot(home, monkeypatch):
+    acquire, looks = JobStore.acquire, []
+
+    def later(self, *args):
+        looks.append(args)
+        if len(looks) == 1:
+            write_run(home, mark="other")
+            return False
+        return acquire(self, *args)
+
+    monkeypatch.setattr(JobStore, "acquire", later)
+    view = run_or_join(request(), home, start=fakes.sleepy)
+    assert (view.state, view.bad_input) == ("failed", True)
+    assert "changed" in view.error
+    assert evaluated(home) == []
+
+
 @pytest.mark.parametrize("folder", ["jobs", "cache"])
 def test_a_full_disk_fails_with_one_clear_line(home, monkeypatch, folder):
     real = diskcache.Disk._write
