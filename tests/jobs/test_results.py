@@ -9,10 +9,12 @@ import pytest
 
 from landscape_core.jobs import results
 from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.shared import open_shared
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Result
 
 from .fakes import request, write_run
+from .memory import Memory
 
 MEGABYTE = 2**20
 
@@ -25,18 +27,26 @@ def files(cache):
     return list(cache.shared.path.glob("*/*/*.val"))
 
 
-def test_what_is_put_is_got(tmp_path):
-    cache = ResultCache(tmp_path)
+@pytest.fixture(params=["folder", "memory"])
+def shared(request, tmp_path):
+    """Each kind of shared store: the protocol is all that results rest on."""
+    return open_shared(tmp_path, "cache") if request.param == "folder" else Memory()
+
+
+def test_what_is_put_is_got(tmp_path, shared):
+    cache = ResultCache(tmp_path, shared=shared)
     assert cache.get("k") is None
     assert not cache.has("k")
     cache.put("k", result(3.0))
-    found = ResultCache(tmp_path).get("k")
+    found = ResultCache(tmp_path, shared=shared).get("k")
     assert found["loss"].tolist() == [3.0] * 1000
     assert (found.spec, found.provenance) == ({"analysis": "surface"}, {"wall_seconds": 1.5})
     assert cache.has("k")
     cache.put("k", result(4.0))
     assert cache.get("k")["loss"][0] == 4.0
-    assert len(files(cache)) == 1
+    assert list(shared.names("result:")) == ["result:k"]
+    cache.drop("k")
+    assert list(shared.names()) == []
 
 
 @pytest.mark.parametrize(
@@ -63,9 +73,9 @@ def test_a_damaged_result_is_dropped_with_one_line(tmp_path, caplog, how):
     assert "\n" not in line
 
 
-def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, monkeypatch):
+def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, shared, monkeypatch):
     monkeypatch.setattr(results, "FRESH", 0.0)
-    cache = ResultCache(tmp_path, limit=3.5 * MEGABYTE)
+    cache = ResultCache(tmp_path, limit=3.5 * MEGABYTE, shared=shared)
     for n in range(3):
         cache.put(f"k{n}", result(n, MEGABYTE // 8))
     assert cache.get("k0") is not None  # used again: now k1 is the oldest
@@ -74,9 +84,9 @@ def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, monkeypa
     assert cache.shared.size() <= cache.limit
 
 
-def test_a_running_key_is_never_dropped(tmp_path):
+def test_a_running_key_is_never_dropped(tmp_path, shared):
     write_run(tmp_path)
-    store, cache = JobStore(tmp_path), ResultCache(tmp_path, limit=1.5 * MEGABYTE)
+    store, cache = JobStore(tmp_path), ResultCache(tmp_path, limit=1.5 * MEGABYTE, shared=shared)
     owner = store.claim("mine", request())
     cache.put("mine", result(0, MEGABYTE // 4))
     cache.put("other", result(0, MEGABYTE // 8))

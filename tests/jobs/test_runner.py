@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from landscape_core.checkpoints.runs import RunStore
+from landscape_core.jobs import results as results_module
+from landscape_core.jobs import store as store_module
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.runner import run_all, run_or_join
@@ -21,6 +23,7 @@ from landscape_core.specs import InputError, Progress, Result
 
 from . import fakes
 from .fakes import CELLS, ended, evaluated, request, wait_for, worker, write_run
+from .memory import Memory
 
 
 @pytest.fixture
@@ -407,6 +410,18 @@ def test_large_pictures_come_although_the_news_between_have_none(home, monkeypat
 
     run_or_join(item, home, start=growing)
     assert len(versions) >= 4  # with the pauses that writing them may ask for
+
+
+def test_another_shared_store_is_enough(home, monkeypatch):
+    stores = {"jobs": Memory(), "cache": Memory()}
+    for module in (store_module, results_module):
+        monkeypatch.setattr(module, "open_shared", lambda _, name: stores[name])
+    view = run_or_join(request(), home, start=fakes.sleepy)
+    assert (view.state, view.done, view.attempts) == ("done", CELLS, 1)
+    assert cells_of(home) == list(range(CELLS))
+    assert run_or_join(request(), home, start=fakes.breaking).attempts == 1
+    assert not (home / "jobs").exists()
+    assert not (home / "cache").exists()
 
 
 def test_nothing_here_imports_torch():

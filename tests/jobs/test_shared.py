@@ -161,6 +161,7 @@ def test_an_entry_that_is_deleted_or_replaced_leaves_no_file(tmp_path):
     (file,) = shared.path.glob("*/*/*.val")
     shared.set("a", b"y" * 1000)
     assert not file.exists()
+    assert len(list(shared.path.glob("*/*/*.val"))) == 1
     shared.delete("a")
     assert not list(shared.path.glob("*/*/*.val"))
 

@@ -15,7 +15,7 @@ from typing import Any
 import diskcache
 from filelock import FileLock
 
-from .protocol import Busy, Value
+from .protocol import Busy, Entries, Value
 
 log = logging.getLogger("landscape.jobs")
 WAIT = 30.0  # seconds to wait for another process's transaction
@@ -59,60 +59,8 @@ class NoPickleDisk(diskcache.Disk):
 class Folder:
     """The shared store at `path`: see `protocol.Shared`. Used after the folder was removed, it begins a new one."""
 
-    def __init__(self, path: Path):
-        self.path = path
-
-    def get(self, name: str) -> Value | None:
-        return self._entries.get(name)
-
-    def has(self, name: str) -> bool:
-        return self._entries.has(name)
-
-    def set(self, name: str, value: Value) -> None:
-        self._entries.set(name, value)
-
-    def delete(self, name: str) -> None:
-        self._entries.delete(name)
-
-    def names(self, prefix: str = "") -> Iterator[str]:
-        return self._entries.names(prefix)
-
-    @contextmanager
-    def take(self) -> Iterator[_Entries]:
-        cache = open_folder(self.path)
-        with _busy():
-            try:
-                with cache.transact():
-                    yield _Entries(cache)
-            except (sqlite3.Error, OSError):
-                # After a failed commit (a full disk) SQLite may still hold the transaction: a new connection does not.
-                cache.close()
-                raise
-
-    def size(self) -> int:
-        """Bytes on disk, without the log of the database, which comes and goes."""
-        total = 0
-        for folder, _, files in os.walk(self.path):
-            for name in files:
-                if not name.endswith(("-wal", "-shm")):
-                    with suppress(OSError):
-                        total += os.stat(os.path.join(folder, name)).st_size
-        return total
-
-    def tidy(self) -> None:
-        with suppress(OSError, diskcache.Timeout):
-            open_folder(self.path).check(fix=True)
-
-    @property
-    def _entries(self) -> _Entries:
-        return _Entries(open_folder(self.path))
-
-
-class _Entries:
-    """The entries of one open folder."""
-
-    def __init__(self, cache: diskcache.Cache):
-        self._cache = cache
+    def __init__(self, path: Path, held: diskcache.Cache | None = None):
+        self.path, self._held = path, held
 
     def get(self, name: str) -> Value | None:
         with _busy():
@@ -137,6 +85,36 @@ class _Entries:
         with _busy():
             yield from (name for name in self._cache if name.startswith(prefix))
 
+    @contextmanager
+    def take(self) -> Iterator[Entries]:
+        cache = self._cache
+        with _busy():
+            try:
+                with cache.transact():
+                    yield Folder(self.path, cache)
+            except (sqlite3.Error, OSError):
+                # After a failed commit (a full disk) SQLite may still hold the transaction: a new connection does not.
+                cache.close()
+                raise
+
+    def size(self) -> int:
+        """Bytes on disk, without the log of the database, which comes and goes."""
+        total = 0
+        for folder, _, files in os.walk(self.path):
+            for name in files:
+                if not name.endswith(("-wal", "-shm")):
+                    with suppress(OSError):
+                        total += os.stat(os.path.join(folder, name)).st_size
+        return total
+
+    def tidy(self) -> None:
+        with suppress(OSError, diskcache.Timeout):
+            self._cache.check(fix=True)
+
+    @property
+    def _cache(self) -> diskcache.Cache:
+        return _opened(self.path) if self._held is None else self._held
+
 
 @contextmanager
 def _busy() -> Iterator[None]:
@@ -150,7 +128,7 @@ _open: dict[tuple[int, Path], tuple[int, diskcache.Cache]] = {}
 _guard = threading.Lock()
 
 
-def open_folder(path: Path) -> diskcache.Cache:
+def _opened(path: Path) -> diskcache.Cache:
     """The shared folder at `path`, made (mode 0700) when it is not there and emptied, with a log line, when it is damaged.
 
     One diskcache.Cache a process and path; opened anew after the folder was removed under a running program.
