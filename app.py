@@ -50,7 +50,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
 
     import pages
     from landscape_core.checkpoints.home import home_directory
-    from landscape_core.jobs.managers import background_manager
+    from landscape_core.jobs.launch.forkserver import background_manager
 
     folder = home_directory(home)
     os.environ["LANDSCAPE_HOME"] = str(folder)  # the processes of jobs read it as well

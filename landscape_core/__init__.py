@@ -15,9 +15,9 @@ _HOMES = {
     "InputError": "landscape_core.specs",
     "Checkpoint": "landscape_core.jobs.compute",
     "compute": "landscape_core.jobs.compute",
-    "figure": "landscape_core.analyses.presenting",
-    "figures": "landscape_core.analyses.presenting",
-    "reading": "landscape_core.analyses.presenting",
+    "figure": "landscape_core.presenting",
+    "side_by_side": "landscape_core.presenting",
+    "reading": "landscape_core.presenting",
 }
 __all__ = sorted(_HOMES)
 

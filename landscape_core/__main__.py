@@ -248,8 +248,8 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _compute(given: argparse.Namespace) -> None:
-    from .analyses import files
     from .jobs.compute import Checkpoint, compute
+    from .presenting import files
 
     item = analysis(given.analysis)
     settings, view = _settings(given.set), item.checked_view(_settings(given.view, "--view"))
@@ -306,7 +306,7 @@ def _require_done(view: JobView) -> None:
 
 def _summary(result: Result) -> Iterator[str]:
     """A few lines for people: what was computed, what the picture is worth, what it cost."""
-    from .analyses.presenting import reading
+    from .presenting import reading
 
     yield f"{analysis(result.spec['analysis']).title} of {result.spec['source']}"
     for item in reading(result):

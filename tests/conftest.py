@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from xdist.scheduler import LoadScopeScheduling
 
 # Small networks on two threads mostly wait for each other, above all beside browsers and job processes on two cores. Tests of
 # threads set their number themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-class Shares(LoadScopeScheduling):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Over several processes a module stays together, and one process has all that needs the browser: two would starve."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return "browser" if module.startswith("tests/browser/") or module == "tests/test_jobs_managers.py" else module
+    class Shares(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "browser" if module.startswith("tests/browser/") or module == "tests/jobs/test_forkserver.py" else module
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
     return Shares(config, log)
 
 

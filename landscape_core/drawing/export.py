@@ -47,7 +47,7 @@ def python_code(kind: str, source: str | Sequence[str], spec: Spec, view: Mappin
         f"{'results' if many else 'result'} = landscape_core.compute({kind!r}, {list(source) if many else source!r}{asked})",
     ]
     if many:
-        lines += [f"for figure in landscape_core.figures(results{options}):", "    figure.show()"]
+        lines += [f"for figure in landscape_core.side_by_side(results{options}):", "    figure.show()"]
     else:
         lines.append(f"landscape_core.figure(result{options}).show()")
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..analyses import analysis
 from ..checkpoints.home import home_directory
 from ..specs import AnalysisSpec, InputError, Progress, Reference, Result, task_spec
-from .requests import Request
+from .requests import Request, Resolved
 from .results import ResultCache
 from .runner import run_or_join
 
@@ -45,7 +45,7 @@ def compute(
     home: str | Path | None = None,
     progress: Report | None = None,
     cache_key: str | None = None,
-    vectors: Sequence[Tensor] = (),
+    vectors: bool | Sequence[Tensor] = (),
     path: tuple[Sequence[int], Tensor] | None = None,
     **spec: Any,
 ) -> Any:
@@ -57,7 +57,8 @@ def compute(
         home: where runs and results are kept; default $LANDSCAPE_HOME, else `.landscape` beside the program.
         progress: called with each Progress.
         cache_key: for an Objective, a text that stands for its model, weights and data: its results are then cached.
-        vectors: for an Objective and `directions="given"`, the axes: tensors `(p,)`.
+        vectors: for an Objective and `directions="given"`, the axes: tensors `(p,)`. A plain value is the Spec's field of this
+            name.
         path: for an Objective and `directions="pca"` or a projected trajectory, (steps, thetas `(t, p)`).
         spec: fields of the analysis's Spec, by name.
 
@@ -71,6 +72,8 @@ def compute(
     if isinstance(source, (list, tuple)):
         options = {"home": home, "progress": progress, "cache_key": cache_key, "vectors": vectors, "path": path, **spec}
         return [compute(kind, item, **options) for item in source]
+    if isinstance(vectors, (bool, int, float, str)):
+        spec, vectors = {**spec, "vectors": vectors}, ()
     place = home_directory(home)
     wanted = analysis(kind).spec.parse(spec)
     if isinstance(source, Checkpoint):
@@ -78,22 +81,21 @@ def compute(
     if isinstance(source, (str, Reference)):
         if vectors or path is not None:
             raise InputError("vectors and path belong to an Objective; of a run, give given=FILE.npz or trajectory=RUN")
-        return _of_run(Request(kind, str(source), wanted.changed()), place, progress)
+        return _of_run(Request(kind, str(source), wanted.changed()).resolve(place, wanted), place, progress)
     return _of_objective(kind, source, wanted, place, progress, cache_key, vectors, path)
 
 
-def _of_run(request: Request, home: Path, progress: Report | None) -> Result:
-    request = request.pinned(home)
-    cache, key = ResultCache(home), request.key(home)
-    known = cache.get(key)
+def _of_run(wanted: Resolved, home: Path, progress: Report | None) -> Result:
+    cache = ResultCache(home)
+    known = cache.get(wanted.key)
     if known is not None:
         return _stamped(known, cached=True)
-    view = run_or_join(request, home, progress=progress)
+    view = run_or_join(wanted, home, progress=progress)
     if view.state == "failed":
         raise (InputError if view.bad_input else RuntimeError)(view.error)
     if view.state != "done":
         raise RuntimeError(f"the job was {view.state} elsewhere; ask again to resume it")
-    found = cache.get(key)
+    found = cache.get(wanted.key)
     if found is None:
         raise RuntimeError("the result was dropped right after it was written: raise LANDSCAPE_CACHE_GB")
     return _stamped(found, cached=False)

@@ -21,6 +21,7 @@ from ..specs import (
     UPLOADS,
     AnalysisSpec,
     Array,
+    CheckpointRecord,
     ImportSpec,
     InputError,
     Progress,
@@ -39,9 +40,18 @@ COUNTED = ("forwards", "gradients", "batch_gradients", "products")  # evaluation
 
 
 def start(
-    kind: str, source: str | None, spec: Spec, home: Path, partial: Mapping[str, Array] | None = None
+    kind: str,
+    source: str | None,
+    spec: Spec,
+    home: Path,
+    partial: Mapping[str, Array] | None = None,
+    record: RunRecord | None = None,
+    checkpoint: CheckpointRecord | None = None,
 ) -> Generator[Progress, None, Result]:
-    """Yields Progress, returns the Result of `kind`: an analysis of the checkpoint RUN or RUN@STEP, or train or import."""
+    """Yields Progress, returns the Result of `kind`: an analysis of the checkpoint RUN or RUN@STEP, or train or import.
+
+    `record` and `checkpoint` are what `source` names, where that has been read already.
+    """
     if isinstance(spec, TrainingSpec):
         return (yield from _training(spec, home))
     if isinstance(spec, ImportSpec):
@@ -49,7 +59,7 @@ def start(
     assert isinstance(spec, AnalysisSpec)
     if source is None:
         raise InputError(f"{kind} needs a checkpoint: RUN@STEP or RUN@last")
-    context = run_context(source, spec, RunStore(home), home, partial)
+    context = run_context(source, spec, RunStore(home), home, partial, record, checkpoint)
     return (yield from analyse(kind, spec, context))
 
 
@@ -78,10 +88,17 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
 
 
 def run_context(
-    source: str, spec: AnalysisSpec, runs: RunStore, home: Path, partial: Mapping[str, Array] | None = None
+    source: str,
+    spec: AnalysisSpec,
+    runs: RunStore,
+    home: Path,
+    partial: Mapping[str, Array] | None = None,
+    record: RunRecord | None = None,
+    checkpoint: CheckpointRecord | None = None,
 ) -> Context:
     """The context of a checkpoint of a run. Other checkpoints must have parameters of the same names and shapes."""
-    record, checkpoint = runs.resolve(source)
+    if record is None or checkpoint is None:
+        record, checkpoint = runs.resolve(source)
     task = load_task(task_spec(record.task, **record.arguments), home)
     state = load_weights(runs.folder(record.name) / checkpoint.file, checkpoint.fingerprint)
     objective = task.objective(

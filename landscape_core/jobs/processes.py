@@ -6,13 +6,29 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import psutil
 
 SAME_TIME = 2.0  # seconds by which two readings of one start time may differ (the clock may be set)
+End = Literal["kill", "interrupt", "leave"]
+_declared: tuple[End, Callable[[], bool]] | None = None
+
+
+def declare(end: End, asker_lives: Callable[[], bool] = lambda: True) -> None:
+    """What a launcher says first in each process that it starts for jobs: how a job may end the process, and how to find out
+    whether who asked for it still lives. Where nobody says so, the process is somebody's own program.
+    """
+    global _declared
+    _declared = (end, asker_lives)
+
+
+def orphaned() -> bool:
+    """Whether this process was started for jobs by somebody who has ended since."""
+    return _declared is not None and not _declared[1]()
 
 
 @dataclass(frozen=True)
@@ -22,15 +38,13 @@ class Worker:
     host: str
     pid: int
     born: float
-    end: str
+    end: End
 
     @classmethod
     def this(cls) -> Worker:
-        """The calling process. One that was started for a job may be killed; somebody's terminal or notebook may not."""
-        if _parents():
-            end = "kill"
-        else:
-            end = "interrupt" if threading.current_thread() is threading.main_thread() else "leave"
+        """The calling process, ended as its launcher declared; somebody's own program is interrupted where it can be."""
+        own: End = "interrupt" if threading.current_thread() is threading.main_thread() else "leave"
+        end = own if _declared is None else _declared[0]
         return cls(_host(), os.getpid(), psutil.Process().create_time(), end)
 
     @property
@@ -60,21 +74,6 @@ class Worker:
         except psutil.NoSuchProcess:
             return None
         return process
-
-
-def orphaned() -> bool:
-    """Whether this process was started for a job by a process that has ended since."""
-    return any(not parent.is_alive() for parent in _parents())
-
-
-def _parents() -> list[Any]:
-    # Dash starts processes with `multiprocess`, everybody else with `multiprocessing`. Under a forkserver the parent by pid is
-    # the server; these know the process that asked for this one.
-    import multiprocessing
-
-    import multiprocess
-
-    return [parent for parent in (multiprocess.parent_process(), multiprocessing.parent_process()) if parent is not None]
 
 
 def _host() -> str:

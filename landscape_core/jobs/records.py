@@ -1,4 +1,4 @@
-"""What is kept of one job, as JSON in the shared folder. What writes belongs into a transaction."""
+"""What is kept of one job, as JSON in the shared store. What writes belongs into a `take` of it."""
 
 from __future__ import annotations
 
@@ -7,48 +7,54 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import diskcache
-
 from .processes import Worker
+from .shared.protocol import Entries
 
 LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a process seen to be gone counts at once
 SETTLE = 1.0  # seconds of progress before a time left is worth showing
 WINDOW = 10.0  # seconds; the rate is that of the last one to two windows
 ACTIVE = ("queued", "running")
-RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY = "record:", "partial:", "active", "ticket"  # names in the folder
+RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY = "record:", "partial:", "active", "ticket"  # names in the store
 Record = dict[str, Any]
 
 
-def read(cache: diskcache.Cache, key: str) -> Record | None:
+def read(entries: Entries, key: str) -> Record | None:
     """The record of a job, or None."""
-    text = cache.get(RECORD_ + key)
+    text = entries.get(RECORD_ + key)
     return None if text is None else json.loads(text)
 
 
-def write(cache: diskcache.Cache, key: str, record: Record) -> None:
+def write(entries: Entries, key: str, record: Record) -> None:
     """Replace the record of a job."""
-    cache.set(RECORD_ + key, json.dumps(record))
+    entries.set(RECORD_ + key, json.dumps(record))
 
 
-def job_keys(names: Iterable[str]) -> list[str]:
-    """The keys of the jobs whose records are among the names in the folder."""
-    return [name.removeprefix(RECORD_) for name in names if name.startswith(RECORD_)]
+def job_keys(entries: Entries) -> list[str]:
+    """The keys of all jobs that are remembered."""
+    return [name.removeprefix(RECORD_) for name in entries.names(RECORD_)]
 
 
-def read_owned(cache: diskcache.Cache, key: str, owner: str) -> Record | None:
+def next_ticket(entries: Entries) -> int:
+    """A number that grows with every claim."""
+    ticket = int(entries.get(TICKET_KEY) or 0) + 1
+    entries.set(TICKET_KEY, str(ticket))
+    return ticket
+
+
+def read_owned(entries: Entries, key: str, owner: str) -> Record | None:
     """The record of a job if `owner` (still) owns it."""
-    record = read(cache, key)
+    record = read(entries, key)
     return record if record is not None and record["owner"] == owner else None
 
 
-def active_keys(cache: diskcache.Cache) -> set[str]:
+def active_keys(entries: Entries) -> set[str]:
     """The jobs that were queued or running when their owners last wrote; some may have died since."""
-    return set(json.loads(cache.get(ACTIVE_KEY, "[]")))
+    return set(json.loads(entries.get(ACTIVE_KEY) or "[]"))
 
 
-def set_active(cache: diskcache.Cache, keys: set[str]) -> None:
+def set_active(entries: Entries, keys: set[str]) -> None:
     """Replace `active_keys`."""
-    cache.set(ACTIVE_KEY, json.dumps(sorted(keys)))
+    entries.set(ACTIVE_KEY, json.dumps(sorted(keys)))
 
 
 def is_dead(record: Record) -> bool:
@@ -56,8 +62,8 @@ def is_dead(record: Record) -> bool:
     return time.time() - record["beat"] > LEASE or Worker(**record["worker"]).gone
 
 
-def end(cache: diskcache.Cache, key: str, record: Record, state: str, error: str = "") -> None:
-    """Within a transaction: the job ends, its slot is free, and nobody owns it any more."""
+def end(entries: Entries, key: str, record: Record, state: str, error: str = "") -> None:
+    """Within a take: the job ends, its slot is free, and nobody owns it any more."""
     now = time.time()
     record |= {
         "wall": wall_time(record, record["beat"] if is_dead(record) else now),
@@ -70,21 +76,21 @@ def end(cache: diskcache.Cache, key: str, record: Record, state: str, error: str
     record["version"] += 1
     if state == "done":
         record |= {"done": record["total"] or 1.0, "total": record["total"] or 1.0, "message": ""}
-    write(cache, key, record)
-    set_active(cache, active_keys(cache) - {key})
+    write(entries, key, record)
+    set_active(entries, active_keys(entries) - {key})
 
 
-def bury(cache: diskcache.Cache) -> None:
-    """Within a transaction: jobs whose process has ended are no longer active."""
-    for key, record in read_all(cache, active_keys(cache)):
+def bury(entries: Entries) -> None:
+    """Within a take: jobs whose process has ended are no longer active."""
+    for key, record in read_all(entries, active_keys(entries)):
         if is_dead(record):
-            end(cache, key, record, "interrupted" if record["cancel"] is None else "cancelled")
+            end(entries, key, record, "interrupted" if record["cancel"] is None else "cancelled")
 
 
-def read_all(cache: diskcache.Cache, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
+def read_all(entries: Entries, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
     """The keys with their records, where there is one."""
     for key in keys:
-        if (record := read(cache, key)) is not None:
+        if (record := read(entries, key)) is not None:
             yield key, record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,70 +77,100 @@ class Request:
             return f"{self.kind.capitalize()} {self.values.get('run')} ({self.values.get('task')})"
         return f"{analysis(self.kind).title} of {self.source}"
 
-    def pinned(self, home: Path) -> Request:
-        """The same request with the source as RUN@STEP: it stays what it is when the run grows while the job waits."""
-        if self.source is None:
-            return self
-        run, checkpoint = self._checkpoint(RunStore(home))
-        return replace(self, source=f"{run.name}@{checkpoint.step}")
+    def resolve(self, home: Path, spec: Spec | None = None) -> Resolved:
+        """All that the request names, read once; the source is pinned as RUN@STEP. `spec` is its Spec, where that is known.
 
-    def key(self, home: Path) -> str:
-        """32 hex digits of the SHA-256 of all that decides the numbers: kind and version, the canonical Spec, the network,
-        the loss, and fingerprints of the weights, the samples, the other checkpoints and the files that the Spec names; the
-        optimiser where the analysis rests on it.
-
-        Raises InputError for a bad Spec, or a run, checkpoint or file that is not there.
+        Raises InputError for a bad Spec, a run, checkpoint or file that is not there, or what cannot be asked of it.
         """
-        spec = self.spec()
+        spec = self.spec() if spec is None else spec
         if self.kind in WRITERS:
-            return _digest({"kind": self.kind, "version": TRAINING_VERSION, "spec": spec.canonical()})
+            content = {"kind": self.kind, "version": TRAINING_VERSION, "spec": spec.canonical()}
+            return Resolved(self, spec, None, None, _digest(content))
         assert isinstance(spec, AnalysisSpec)
         if self.source is None:
             raise InputError(f"{self.kind} needs a checkpoint: RUN@STEP or RUN@last")
         runs = RunStore(home)
-        run, checkpoint = self._checkpoint(runs)
-        task = task_spec(run.task, **run.arguments)
-        # Statistics of BatchNorm may be estimated on training samples whatever the split.
-        both = spec.with_test() or spec.batchnorm == "batch"
-        references = [_fingerprints(runs, text) for text in spec.references()]
-        if spec.whole_run():
-            references.append(_fingerprints(runs, run.name))
-        content = {
-            "kind": self.kind,
-            "version": analysis(self.kind).version,
-            "spec": spec.canonical(),
-            "architecture": [task.network, task.architecture.canonical(), task.loss],
-            "weights": checkpoint.fingerprint,
-            "dtype": run.dtype,
-            "data": {name: value for name, value in run.data.items() if both or name == spec.split},
-            "references": references,
-            "files": _file_fingerprints(spec),
-        }
-        if spec.of_training():
-            content["training"] = [run.training, checkpoint.metrics.get("lr"), run.sizes.get("train")]
-        return _digest(content)
-
-    def _checkpoint(self, runs: RunStore) -> tuple[RunRecord, CheckpointRecord]:
-        """The run and the checkpoint of the source; the last one for an analysis of the run alone."""
-        assert self.source is not None
         run, checkpoint = runs.resolve(self.source)
-        spec = self.spec()
-        return run, run.checkpoints[-1] if isinstance(spec, AnalysisSpec) and spec.of_run() else checkpoint
+        if spec.of_run():
+            checkpoint = run.checkpoints[-1]  # an analysis of the run alone
+        if problem := analysis(self.kind).applies(spec, run, checkpoint):
+            raise InputError(problem)
+        key = _digest(_content(self.kind, spec, run, checkpoint, runs))
+        return Resolved(replace(self, source=f"{run.name}@{checkpoint.step}"), spec, run, checkpoint, key)
+
+    def pinned(self, home: Path) -> Request:
+        """`resolve(home).request`."""
+        return self.resolve(home).request
+
+    def key(self, home: Path) -> str:
+        """`resolve(home).key`."""
+        return self.resolve(home).key
+
+    def stands(self, home: Path) -> bool:
+        """`Resolved.stands`."""
+        return _stands(self.spec(), home)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request as it stood when it was resolved.
+
+    Its key is 32 hex digits of the SHA-256 of all that decides the numbers: kind and version, the canonical Spec, the network,
+    the loss, and fingerprints of the weights, the samples, the other checkpoints and the files that the Spec names; the
+    optimiser where the analysis rests on it.
+    """
+
+    request: Request  # pinned: it stays what it is when the run grows while the job waits
+    spec: Spec
+    run: RunRecord | None  # of the source; None for `train` and `import`
+    checkpoint: CheckpointRecord | None
+    key: str
 
     def stands(self, home: Path) -> bool:
         """Whether what the job leaves on disk besides its Result is still there: for `train` the finished run of this Spec,
         for `import` the checkpoint.
         """
-        spec = self.spec()
-        if not isinstance(spec, TrainingSpec | ImportSpec):
-            return True
-        try:
-            run = RunStore(home).read(spec.run)
-            if isinstance(spec, ImportSpec):
-                return bool(run.checkpoint(spec.step))
-        except InputError:
-            return False
-        return run.state in ("done", "diverged") and _trained_by(run, spec)
+        return _stands(self.spec, home)
+
+    def unchanged(self, home: Path) -> bool:
+        """Whether the request, resolved anew, has the same key. Raises InputError if something that it names is gone."""
+        return self.request.resolve(home, self.spec).key == self.key
+
+
+def _content(kind: str, spec: AnalysisSpec, run: RunRecord, checkpoint: CheckpointRecord, runs: RunStore) -> dict[str, Any]:
+    """All that decides the numbers of an analysis."""
+    task = task_spec(run.task, **run.arguments)
+    # Statistics of BatchNorm may be estimated on training samples whatever the split.
+    both = spec.with_test() or spec.batchnorm == "batch"
+    references = [_fingerprints(_named(runs, text)) for text in spec.references()]
+    if spec.whole_run():
+        references.append(_fingerprints(run.checkpoints))
+    content = {
+        "kind": kind,
+        "version": analysis(kind).version,
+        "spec": spec.canonical(),
+        "architecture": [task.network, task.architecture.canonical(), task.loss],
+        "weights": checkpoint.fingerprint,
+        "dtype": run.dtype,
+        "data": {name: value for name, value in run.data.items() if both or name == spec.split},
+        "references": references,
+        "files": _file_fingerprints(spec),
+    }
+    if spec.of_training():
+        content["training"] = [run.training, checkpoint.metrics.get("lr"), run.sizes.get("train")]
+    return content
+
+
+def _stands(spec: Spec, home: Path) -> bool:
+    if not isinstance(spec, TrainingSpec | ImportSpec):
+        return True
+    try:
+        run = RunStore(home).read(spec.run)
+        if isinstance(spec, ImportSpec):
+            return bool(run.checkpoint(spec.step))
+    except InputError:
+        return False
+    return run.state in ("done", "diverged") and _trained_by(run, spec)
 
 
 def _trained_by(run: RunRecord, spec: TrainingSpec) -> bool:
@@ -149,12 +180,15 @@ def _trained_by(run: RunRecord, spec: TrainingSpec) -> bool:
     return all(run.training.get(name, value) == value for name, value in wanted.items())
 
 
-def _fingerprints(runs: RunStore, text: str) -> list[str]:
-    """Of the checkpoint that `text` names, or of every checkpoint of a whole run, with their steps."""
+def _named(runs: RunStore, text: str) -> tuple[CheckpointRecord, ...]:
+    """The checkpoint that `text` names, or every checkpoint of a whole run."""
     reference = Reference.parse(text)
     run = runs.read(reference.run)
-    chosen = run.checkpoints if reference.step is None else (run.checkpoint(reference.step),)
-    return [f"{item.step} {item.fingerprint}" for item in chosen]
+    return run.checkpoints if reference.step is None else (run.checkpoint(reference.step),)
+
+
+def _fingerprints(checkpoints: Iterable[CheckpointRecord]) -> list[str]:
+    return [f"{item.step} {item.fingerprint}" for item in checkpoints]
 
 
 def _file_fingerprints(spec: Spec) -> dict[str, str]:

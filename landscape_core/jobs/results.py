@@ -1,48 +1,42 @@
-"""Finished results by key: bytes on disk, dropped by last use above a size limit. Removing all of them costs only time."""
+"""Finished results by key: bytes in the shared store, dropped by last use above a limit. Removing them costs only time."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import diskcache
-
 from ..specs import InputError, Result
-from .folders import log, open_folder, transaction
+from .shared import open_shared
+from .shared.protocol import Busy, Shared
 from .store import JobStore
 
+log = logging.getLogger("landscape.jobs")
 _RESULT, _USED = "result:", "used:"
 GIGABYTE = 1024**3
 FRESH = 60.0  # seconds within which a second use is not written down again
 
 
 class ResultCache:
-    """The results under `home`. `limit` is bytes on disk; default $LANDSCAPE_CACHE_GB, else 5 GB."""
+    """The results under `home`, or in `shared`. `limit` is bytes; default $LANDSCAPE_CACHE_GB, else 5 GB."""
 
-    def __init__(self, home: Path | str, limit: float | None = None):
+    def __init__(self, home: Path | str, limit: float | None = None, shared: Shared | None = None):
         self.home = Path(home)
-        self.folder = self.home / "cache"
+        self.shared = open_shared(home, "cache") if shared is None else shared
         self.limit = _limit() if limit is None else limit
-
-    @property
-    def _cache(self) -> diskcache.Cache:
-        return open_folder(self.folder)
 
     def has(self, key: str) -> bool:
         """Whether there is a result, without reading it (so it may turn out to be damaged)."""
-        return _RESULT + key in self._cache
+        return self.shared.has(_RESULT + key)
 
     def get(self, key: str) -> Result | None:
         """The result, or None. A damaged one is dropped with a log line, to be computed afresh."""
-        cache = self._cache
         try:
-            data = cache.get(_RESULT + key)
-            if data is None:
-                data = cache.get(_RESULT + key)  # its file may have been replaced while it was opened
-            if data is None:
-                if _RESULT + key not in cache:
+            data = self.shared.get(_RESULT + key)
+            if not isinstance(data, bytes):
+                if not self.has(key):
                     return None
                 raise InputError(f"the file of cached result {key} is missing")
             result = Result.from_bytes(data, f"cached result {key}")
@@ -50,50 +44,41 @@ class ResultCache:
             log.warning("%s; it is dropped", error)
             self.drop(key)
             return None
-        if time.time() - cache.get(_USED + key, 0.0) > FRESH:
-            with suppress(diskcache.Timeout, OSError):
-                cache.set(_USED + key, time.time())
+        if time.time() - self._used(key) > FRESH:
+            with suppress(Busy, OSError):
+                self._use(key)
         return result
 
     def put(self, key: str, result: Result) -> None:
         """Store a result, whole or not at all, then drop the least recently used ones until the limit holds."""
-        data, cache = result.to_bytes(), self._cache
-        cache.set(_RESULT + key, data)
-        cache.set(_USED + key, time.time())
+        self.shared.set(_RESULT + key, result.to_bytes())
+        self._use(key)
         self.evict()
 
     def drop(self, key: str) -> None:
         """Remove a result, if it is there."""
-        cache = self._cache
-        with transaction(cache):
-            cache.delete(_RESULT + key)
-            cache.delete(_USED + key)
-
-    def size(self) -> int:
-        """Bytes on disk, without the log of the database, which comes and goes."""
-        total = 0
-        for folder, _, files in os.walk(self.folder):
-            for name in files:
-                if not name.endswith(("-wal", "-shm")):
-                    with suppress(OSError):
-                        total += os.stat(os.path.join(folder, name)).st_size
-        return total
+        with self.shared.take() as held:
+            held.delete(_RESULT + key)
+            held.delete(_USED + key)
 
     def evict(self) -> None:
-        """Drop results by last use until the folder is within the limit; never one whose job is running."""
-        if self.size() <= self.limit:
+        """Drop results by last use until they are within the limit; never one whose job is running."""
+        if self.shared.size() <= self.limit:
             return
-        cache = self._cache
         running = {view.key for view in JobStore(self.home).active()}
-        keys = [name.removeprefix(_RESULT) for name in cache if name.startswith(_RESULT)]
-        for key in sorted(keys, key=lambda key: cache.get(_USED + key, 0.0)):
+        keys = [name.removeprefix(_RESULT) for name in self.shared.names(_RESULT)]
+        for key in sorted(keys, key=self._used):
             if key not in running:
                 self.drop(key)
-                if self.size() <= self.limit:
+                if self.shared.size() <= self.limit:
                     return
-        # Files that no entry names were left by a process killed in the middle of writing.
-        with suppress(OSError, diskcache.Timeout):
-            cache.check(fix=True)
+        self.shared.tidy()
+
+    def _used(self, key: str) -> float:
+        return float(self.shared.get(_USED + key) or 0.0)
+
+    def _use(self, key: str) -> None:
+        self.shared.set(_USED + key, str(time.time()))
 
 
 def _limit() -> float:

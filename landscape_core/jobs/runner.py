@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
-import diskcache
 import numpy as np
 
 from ..specs import Array, InputError, Progress, Result, Spec
 from .processes import Worker, orphaned
-from .requests import Request
+from .requests import Request, Resolved
 from .results import ResultCache
+from .shared.protocol import Busy
 from .store import BEAT, GRACE, JobStore, JobView
 
 log = logging.getLogger("landscape.jobs")
@@ -29,7 +29,9 @@ Start = Callable[[str, str | None, Spec, Path, dict[str, Array] | None], Generat
 Watch = Callable[[Progress], None]
 
 
-def run_or_join(request: Request, home: Path | str, start: Start | None = None, progress: Watch | None = None) -> JobView:
+def run_or_join(
+    request: Request | Resolved, home: Path | str, start: Start | None = None, progress: Watch | None = None
+) -> JobView:
     """Do the request, or wait for who does it already; take over if they die. Returns the job as it ended.
 
     `start(kind, source, spec, home, partial)` computes (default: execute.start); `progress` is told how far it is,
@@ -38,19 +40,19 @@ def run_or_join(request: Request, home: Path | str, start: Start | None = None, 
     """
     home = Path(home)
     store, results = JobStore(home), ResultCache(home)
-    request = request.pinned(home)
-    key = request.key(home)
-    view = store.view(key)
-    if view is not None and view.state == "done" and _finished(request, key, results, home):
+    wanted = request if isinstance(request, Resolved) else request.resolve(home)
+    view = store.view(wanted.key)
+    if view is not None and view.state == "done" and _finished(wanted, results, home):
         return view
+    joined = False
     while True:
-        owner = store.claim(key, request)
+        owner = store.claim(wanted.key, wanted.request)
         if owner is not None:
-            _Attempt(store, results, request, key, owner, home).run(start, progress)
-        view = _join(store, key, progress)
+            _Attempt(store, results, wanted, owner, home, joined).run(start, progress)
+        joined, view = True, _join(store, wanted.key, progress)
         if view is not None and view.state in ("failed", "cancelled"):
             return view
-        if view is not None and view.state == "done" and (owner is not None or _finished(request, key, results, home)):
+        if view is not None and view.state == "done" and (owner is not None or _finished(wanted, results, home)):
             return view
         if view is not None and orphaned():
             return view  # who asked for it has ended: nobody takes it up again
@@ -72,8 +74,8 @@ def run_all(
     return keys
 
 
-def _finished(request: Request, key: str, results: ResultCache, home: Path) -> bool:
-    return request.stands(home) and results.get(key) is not None
+def _finished(wanted: Resolved, results: ResultCache, home: Path) -> bool:
+    return wanted.stands(home) and results.get(wanted.key) is not None
 
 
 def _join(store: JobStore, key: str, progress: Watch | None) -> JobView | None:
@@ -91,16 +93,17 @@ def _join(store: JobStore, key: str, progress: Watch | None) -> JobView | None:
 class _Attempt:
     """One attempt of the owner of a job, from waiting for a slot to its end in the store."""
 
-    def __init__(self, store: JobStore, results: ResultCache, request: Request, key: str, owner: str, home: Path):
-        self.store, self.results, self.request = store, results, request
-        self.key, self.owner, self.home = key, owner, home
+    def __init__(self, store: JobStore, results: ResultCache, wanted: Resolved, owner: str, home: Path, waited: bool):
+        self.store, self.results, self.wanted = store, results, wanted
+        self.key, self.owner, self.home = wanted.key, owner, home
+        self.waited = waited  # since the request was resolved, for another's attempt or a slot
 
     def run(self, start: Start | None, progress: Watch | None) -> None:
         reporter = _Reporter(self.store, self.key, self.owner)
         state, error, bad_input, fresh = "failed", "", False, True
         try:
             with reporter:
-                if _finished(self.request, self.key, self.results, self.home):
+                if _finished(self.wanted, self.results, self.home):
                     state = "done"  # found after all: its owner finished between our looks
                 elif self._wait_for_slot(reporter, start, progress):
                     partial = self.store.partial(self.key)
@@ -120,7 +123,7 @@ class _Attempt:
             error, bad_input = str(problem), True
         except Exception as problem:
             error = _one_line(problem)
-            log.exception("%s failed", self.request.title)
+            log.exception("%s failed", self.wanted.request.title)
         if state == "done" or error:
             if error and not fresh and not reporter.advanced:
                 self.store.forget_partial(self.key)  # perhaps it cannot be resumed from: do not fail for ever
@@ -132,13 +135,16 @@ class _Attempt:
         try:
             self.store.finish(self.key, self.owner, state, error, bad_input)
         except Exception as problem:
-            log.error("%s is %s %s but that could not be written: %s", self.request.title, state, error, _one_line(problem))
+            log.error(
+                "%s is %s %s but that could not be written: %s", self.wanted.request.title, state, error, _one_line(problem)
+            )
 
     def _wait_for_slot(self, reporter: _Reporter, start: Start | None, progress: Watch | None) -> bool:
-        device = _device(self.request.spec(), resolve=start is None)
+        device = _device(self.wanted.spec, resolve=start is None)
         while not self.store.acquire(self.key, self.owner, device):
             if reporter.ended:
                 return False
+            self.waited = True
             if progress is not None:
                 view = self.store.view(self.key)
                 progress(Progress(0, 0, f"queued behind {view.ahead if view else 0}"))
@@ -149,12 +155,16 @@ class _Attempt:
         self, reporter: _Reporter, start: Start | None, partial: dict[str, Array] | None, progress: Watch | None
     ) -> Result | None:
         """The result; None if the job was ended from outside."""
+        if self.waited:
+            self._check_unchanged()  # before computing what could not be kept
+        wanted, request = self.wanted, self.wanted.request
+        arguments = (request.kind, request.source, wanted.spec, self.home, partial)
         if start is None:
             from .execute import start as execute  # torch, only here
 
-            start = execute
-        self._check_unchanged()
-        steps = start(self.request.kind, self.request.source, self.request.spec(), self.home, partial)
+            steps = execute(*arguments, record=wanted.run, checkpoint=wanted.checkpoint)
+        else:
+            steps = start(*arguments)
         try:
             while True:
                 try:
@@ -171,8 +181,8 @@ class _Attempt:
 
     def _check_unchanged(self) -> None:
         # The key was made of fingerprints when the job was asked for. What has another key now must not be kept under this one.
-        if self.request.key(self.home) != self.key:
-            raise InputError(f"{self.request.title}: a run that it needs has changed since; ask for it again")
+        if not self.wanted.unchanged(self.home):
+            raise InputError(f"{self.wanted.request.title}: a run that it needs has changed since; ask for it again")
 
 
 class _Reporter(threading.Thread):
@@ -230,7 +240,7 @@ class _Reporter(threading.Thread):
                 if self._over.is_set():
                     return
                 self._look()
-            except diskcache.Timeout:
+            except Busy:
                 continue  # the store is busy; there is another tick
             except Exception as problem:
                 self.problem = problem

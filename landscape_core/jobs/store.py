@@ -1,11 +1,12 @@
 """The job store: the single source of truth about every job, shared by all processes under one home directory.
 
 A job is a record under its key. Who works on it owns it by a lease that a heartbeat renews; every write of the owner is
-fenced, so one that lost its lease changes nothing. Records and partial arrays are replaced whole, in transactions.
+fenced, so one that lost its lease changes nothing. Records and partial arrays are replaced whole.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -14,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diskcache
-
 from ..specs import Array, InputError, Progress, pack, unpack
 from . import records
-from .folders import log, open_folder, transaction
 from .processes import Worker
 from .records import ACTIVE, Record
 from .requests import Request
+from .shared import open_shared
+from .shared.protocol import Entries, Shared
 
+log = logging.getLogger("landscape.jobs")
 BEAT = 2.0  # seconds between two heartbeats
 GRACE = 3.0  # seconds that a cancelled job has to stop by itself
 KEEP = 500  # ended jobs that are remembered
@@ -60,26 +61,22 @@ class JobView:
 
 
 class JobStore:
-    """The jobs under `home`. Any number of instances, threads and processes may use it at once."""
+    """The jobs under `home`, or in `shared`. Any number of instances, threads and processes may use it at once."""
 
-    def __init__(self, home: Path | str):
-        self.folder = Path(home) / "jobs"
-
-    @property
-    def _cache(self) -> diskcache.Cache:
-        return open_folder(self.folder)
+    def __init__(self, home: Path | str, shared: Shared | None = None):
+        self.shared = open_shared(home, "jobs") if shared is None else shared
 
     # -- the owner's side ------------------------------------------------------------------------------------------
 
     def claim(self, key: str, request: Request) -> str | None:
         """Become the owner of the job, which is then queued; None while somebody else works on it. Clears a cancel."""
-        cache, owner, now = self._cache, uuid.uuid4().hex, time.time()
-        with transaction(cache):
-            old = records.read(cache, key)
+        owner, now = uuid.uuid4().hex, time.time()
+        with self.shared.take() as held:
+            old = records.read(held, key)
             if old is not None and old["state"] in ACTIVE and not records.is_dead(old):
                 return None
             old = old or {}
-            ticket = cache.incr(records.TICKET_KEY)
+            ticket = records.next_ticket(held)
             record = {
                 "request": request.to_json(),
                 "title": request.title,
@@ -103,64 +100,63 @@ class JobStore:
                 "wall": records.wall_time(old),
                 "cancel": None,
             }
-            records.write(cache, key, record)
-            records.set_active(cache, {*records.active_keys(cache), key})
+            records.write(held, key, record)
+            records.set_active(held, {*records.active_keys(held), key})
         return owner
 
     def acquire(self, key: str, owner: str, device: str) -> bool:
         """Take a slot of `device` and run, if it is this job's turn: first come, first served, `LANDSCAPE_WORKERS` at once."""
-        cache, limit = self._cache, workers()
-        record = records.read(cache, key)
-        if record is None or (record["device"] == device and self._ahead(cache, record) >= limit):
+        limit = workers()
+        record = records.read(self.shared, key)
+        if record is None or (record["device"] == device and self._ahead(self.shared, record) >= limit):
             return False  # seen without taking the lock: waiting jobs ask often
-        with transaction(cache):
-            record = records.read_owned(cache, key, owner)
+        with self.shared.take() as held:
+            record = records.read_owned(held, key, owner)
             if record is None:
                 return False
             record["device"] = device
-            records.bury(cache)
-            if self._ahead(cache, record) < limit:
+            records.bury(held)
+            if self._ahead(held, record) < limit:
                 now = time.time()
                 record |= {"state": "running", "started": now, "updated": now, "beat": now}
-            records.write(cache, key, record)
+            records.write(held, key, record)
         return bool(record["state"] == "running")
 
     def beat(self, key: str, owner: str) -> bool:
         """Renew the lease. False if it was lost."""
-        cache = self._cache
-        with transaction(cache):
-            record = records.read_owned(cache, key, owner)
+        with self.shared.take() as held:
+            record = records.read_owned(held, key, owner)
             if record is not None:
-                records.write(cache, key, record | {"beat": time.time()})
+                records.write(held, key, record | {"beat": time.time()})
         return record is not None
 
     def advance(self, key: str, owner: str, progress: Progress) -> bool:
         """Write down how far the job is, with its partial arrays if it has any. False if the lease was lost."""
-        cache, name = self._cache, None
+        name = None
         if progress.partial:
             name = f"{records.PARTIAL_}{key}:{uuid.uuid4().hex}"
-            cache.set(name, pack(progress.partial))  # the slow part, before the lock is taken; unseen until a record names it
-        with transaction(cache):
-            record, stale, now = records.read_owned(cache, key, owner), name, time.time()
+            # The slow part, before the store is taken; unseen until a record names it.
+            self.shared.set(name, pack(progress.partial))
+        with self.shared.take() as held:
+            record, stale, now = records.read_owned(held, key, owner), name, time.time()
             if record is not None:
                 if name is not None:
                     stale, record["partial"] = record["partial"], name
                     record["version"] += 1
                 record |= {"done": progress.done, "total": progress.total, "message": progress.message}
                 record |= {"updated": now, "beat": now, "marks": records.next_marks(record["marks"], now, progress.done)}
-                records.write(cache, key, record)
+                records.write(held, key, record)
         if stale is not None:
-            cache.delete(stale)
+            self.shared.delete(stale)
         return record is not None
 
     def finish(self, key: str, owner: str, state: str, error: str = "", bad_input: bool = False) -> bool:
         """End the job as done, failed, cancelled or interrupted; partial arrays stay unless done. False: the lease was lost."""
-        cache = self._cache
-        with transaction(cache):
-            record = records.read_owned(cache, key, owner)
+        with self.shared.take() as held:
+            record = records.read_owned(held, key, owner)
             if record is not None:
                 record["bad_input"] = bad_input
-                records.end(cache, key, record, state, error)
+                records.end(held, key, record, state, error)
         if record is not None and state == "done":
             self.forget_partial(key)
         self.prune()
@@ -170,49 +166,46 @@ class JobStore:
 
     def cancel(self, key: str) -> None:
         """Tell the job to stop. It stops at its next progress; its process is ended `GRACE` seconds later."""
-        cache = self._cache
-        with transaction(cache):
-            record = records.read(cache, key)
+        with self.shared.take() as held:
+            record = records.read(held, key)
             if record is not None and record["state"] in ACTIVE and record["cancel"] is None:
                 record["cancel"] = time.time()
-                records.write(cache, key, record)
+                records.write(held, key, record)
                 if records.is_dead(record):
-                    records.end(cache, key, record, "cancelled")
+                    records.end(held, key, record, "cancelled")
 
     def cancelled(self, key: str) -> bool:
         """Whether the job was told to stop."""
-        record = records.read(self._cache, key)
+        record = records.read(self.shared, key)
         return record is not None and (record["cancel"] is not None or record["state"] == "cancelled")
 
     def view(self, key: str) -> JobView | None:
         """The job now, or None if it was never asked for. Ends the process of a cancelled job that does not stop."""
-        cache = self._cache
-        record = records.read(cache, key)
+        record = records.read(self.shared, key)
         if record is None:
             return None
         if record["state"] in ACTIVE and record["cancel"] is not None:
-            record = self._enforce(cache, key, record)
-        return self._view(cache, key, record)
+            record = self._enforce(key, record)
+        return self._view(key, record)
 
     def views(self) -> list[JobView]:
         """All jobs, the newest first."""
-        cache = self._cache
-        return self._sorted(records.job_keys(cache))
+        return self._sorted(records.job_keys(self.shared))
 
     def active(self) -> list[JobView]:
         """The jobs that run or wait, the newest first: cheap enough to be asked at every poll."""
-        return [view for view in self._sorted(records.active_keys(self._cache)) if view.active]
+        return [view for view in self._sorted(records.active_keys(self.shared)) if view.active]
 
     def partial(self, key: str) -> dict[str, Array] | None:
         """The partial arrays, or None. Damaged ones are dropped with a log line: the job then starts from nothing."""
-        cache, record = self._cache, None
+        record = None
         for _ in range(10):  # a new picture may replace the old one between the two reads
-            before, record = record, records.read(cache, key)
+            before, record = record, records.read(self.shared, key)
             if record is None or record["partial"] is None:
                 return None
             try:
-                data = cache.get(record["partial"])
-                if data is not None:
+                data = self.shared.get(record["partial"])
+                if isinstance(data, bytes):
                     return unpack(data, f"the partial result of {record['title']}")
                 if before is None or before["partial"] != record["partial"]:
                     continue
@@ -226,43 +219,40 @@ class JobStore:
 
     def forget_partial(self, key: str) -> None:
         """Drop the partial arrays: the next attempt starts from nothing."""
-        cache = self._cache
-        with transaction(cache):
-            record = records.read(cache, key)
+        with self.shared.take() as held:
+            record = records.read(held, key)
             if record is None or record["partial"] is None:
                 return
             name, record["partial"] = record["partial"], None
             record["version"] += 1
-            records.write(cache, key, record)
-        cache.delete(name)
+            records.write(held, key, record)
+        self.shared.delete(name)
 
     def prune(self) -> None:
         """Forget all but the newest `KEEP` ended jobs and the partial arrays of all but the newest `KEEP_PARTIALS`."""
-        cache = self._cache
-        names = list(cache)
+        partials = list(self.shared.names(records.PARTIAL_))
         ended = [
             item
-            for item in records.read_all(cache, records.job_keys(names))
+            for item in records.read_all(self.shared, records.job_keys(self.shared))
             if item[1]["state"] not in ACTIVE or records.is_dead(item[1])
         ]
         ended.sort(key=lambda item: -item[1]["ticket"])
         for key, record in ended[KEEP:]:
-            with transaction(cache):
-                if records.read(cache, key) == record:
-                    cache.delete(records.RECORD_ + key)
-                    records.set_active(cache, records.active_keys(cache) - {key})
+            with self.shared.take() as held:
+                if records.read(held, key) == record:
+                    held.delete(records.RECORD_ + key)
+                    records.set_active(held, records.active_keys(held) - {key})
         for key, _ in [item for item in ended if item[1]["partial"]][KEEP_PARTIALS:]:
             self.forget_partial(key)
-        for name in names:
+        for name in partials:
             # Partial arrays that no record names: their writer died between the two writes, or the record was forgotten.
-            if name.startswith(records.PARTIAL_):
-                found = records.read(cache, name.split(":")[1])
-                if found is None or (found["partial"] != name and found["state"] not in ACTIVE):
-                    cache.delete(name)
+            found = records.read(self.shared, name.split(":")[1])
+            if found is None or (found["partial"] != name and found["state"] not in ACTIVE):
+                self.shared.delete(name)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _view(self, cache: diskcache.Cache, key: str, record: Record) -> JobView:
+    def _view(self, key: str, record: Record) -> JobView:
         request = Request.from_json(record["request"])
         state = record["state"]
         if state in ACTIVE and records.is_dead(record):
@@ -285,19 +275,19 @@ class JobStore:
             updated=record["updated"],
             seconds_left=records.seconds_left(record) if state == "running" else None,
             wall=records.wall_time(record, time.time() if state == "running" else record["beat"]),
-            ahead=self._ahead(cache, record) if state == "queued" else 0,
+            ahead=self._ahead(self.shared, record) if state == "queued" else 0,
             cancelling=state in ACTIVE and record["cancel"] is not None,
         )
 
     def _sorted(self, keys: Iterable[str]) -> list[JobView]:
-        found = sorted(records.read_all(self._cache, keys), key=lambda item: -item[1]["ticket"])
+        found = sorted(records.read_all(self.shared, keys), key=lambda item: -item[1]["ticket"])
         return [view for key, _ in found if (view := self.view(key))]
 
-    def _ahead(self, cache: diskcache.Cache, record: Record) -> int:
+    def _ahead(self, entries: Entries, record: Record) -> int:
         """Living jobs of the same device that run, or wait with an earlier ticket."""
         count = 0
-        for key in records.active_keys(cache):
-            other = records.read(cache, key)
+        for key in records.active_keys(entries):
+            other = records.read(entries, key)
             if (
                 other is None
                 or other["owner"] == record["owner"]
@@ -308,15 +298,15 @@ class JobStore:
             count += other["state"] == "running" or other["ticket"] < record["ticket"]
         return count
 
-    def _enforce(self, cache: diskcache.Cache, key: str, record: Record) -> Record:
+    def _enforce(self, key: str, record: Record) -> Record:
         """After the grace period: the record becomes cancelled first, so that nobody waits, then the process is ended."""
         if time.time() - record["cancel"] < GRACE and not records.is_dead(record):
             return record
-        with transaction(cache):
-            current = records.read(cache, key)
+        with self.shared.take() as held:
+            current = records.read(held, key)
             if current is None or current["owner"] != record["owner"] or current["state"] not in ACTIVE:
                 return current or record
-            records.end(cache, key, current, "cancelled")
+            records.end(held, key, current, "cancelled")
         Worker(**current["worker"]).stop()
         return current
 

@@ -6,8 +6,9 @@ import re
 
 from flask import Flask, Response, request
 
-from landscape_core.analyses import files, presenting
+from landscape_core import presenting
 from landscape_core.drawing.export import to_html
+from landscape_core.presenting import files
 from landscape_core.specs import InputError, Result
 
 from . import stores

@@ -5,9 +5,9 @@ import dataclasses
 import io
 from typing import Any
 
-from landscape_core.analyses.files import content
 from landscape_core.jobs.execute import analyse
 from landscape_core.measuring.context import Context
+from landscape_core.presenting.files import content
 from landscape_core.specs import AnalysisSpec, Array, Result
 
 

@@ -12,7 +12,7 @@ from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.jobs.store import JobStore, JobView
 
-from .. import jobs_fakes
+from ..jobs import fakes
 from .conftest import PATIENCE, Server
 
 
@@ -64,4 +64,4 @@ class AnalysisTests:
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
-    jobs_fakes.wait_for(condition, PATIENCE / 1000)
+    fakes.wait_for(condition, PATIENCE / 1000)

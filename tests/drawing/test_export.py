@@ -11,12 +11,12 @@ import plotly.graph_objects as go
 import pytest
 
 from landscape_core.analyses import ANALYSES
-from landscape_core.analyses.presenting import figures
 from landscape_core.checkpoints.home import DEFAULT_HOME
 from landscape_core.drawing import export
 from landscape_core.jobs.compute import compute
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
+from landscape_core.presenting import side_by_side
 
 
 def test_html_stands_alone():
@@ -76,7 +76,7 @@ def test_the_copied_command_writes_the_picture_of_the_screen_anywhere(home, tmp_
     spec = ANALYSES[kind].spec(**fields)
     text = export.command_line(kind, sources if len(sources) > 1 else sources[0], spec, view, home)
     shell(text, tmp_path)
-    wanted = figures(compute(kind, sources, home=home, **fields), **view)
+    wanted = side_by_side(compute(kind, sources, home=home, **fields), **view)
     written = sorted(tmp_path.iterdir())
     assert len(written) == len(wanted)
     assert [drawn_in(file) for file in written] == [plain(figure) for figure in wanted]
@@ -90,7 +90,7 @@ def test_the_copied_python_shows_the_picture_of_the_screen_anywhere(home, tmp_pa
     shown = "import plotly.graph_objects as go\ngo.Figure.show = lambda figure: print(figure.to_json())\n"
     (tmp_path / "pasted.py").write_text(shown + text)
     done = shell(f"{sys.executable} pasted.py", tmp_path)
-    wanted = figures(compute(kind, sources, home=home, **fields), **view)
+    wanted = side_by_side(compute(kind, sources, home=home, **fields), **view)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [[figure["data"], figure["layout"]] for figure in found] == [plain(figure) for figure in wanted]
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from dash import html
 from dash.development.base_component import Component
 
-from landscape_core.analyses import presenting
+from landscape_core import presenting
 from landscape_core.drawing import export
 from landscape_core.specs import Analysis, InputError, Result
 

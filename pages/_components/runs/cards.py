@@ -10,7 +10,8 @@ from dash import dcc, html
 from dash.development.base_component import Component
 from plotly.graph_objects import Figure
 
-from landscape_core.analyses import ANALYSES, presenting
+from landscape_core import presenting
+from landscape_core.analyses import ANALYSES
 from landscape_core.checkpoints.runs import metric_columns
 from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landscape_core.analyses.files import content
 from landscape_core.analyses.high_dimensions.figure import PICTURES as KINDS
 from landscape_core.analyses.high_dimensions.figure import figure as high_dimensions_figure
 from landscape_core.analyses.high_dimensions.law_figures import LAWS, law_figure, volume_words
 from landscape_core.analyses.high_dimensions.reading import MARKS, claims
 from landscape_core.analyses.high_dimensions.spec import HighDimensionsSpec
-from landscape_core.analyses.presenting import reading
 from landscape_core.drawing.align import align
 from landscape_core.measuring.context import Context, Trajectory
 from landscape_core.objective import Objective
+from landscape_core.presenting import reading
+from landscape_core.presenting.files import content
 from landscape_core.specs import DATA, InputError, task_spec
 from landscape_core.tasks.architectures import build_model
 from landscape_core.tasks.data import load_data

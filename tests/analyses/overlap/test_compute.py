@@ -19,13 +19,13 @@ from landscape_core.analyses.counterfactual.spec import CounterfactualSpec
 from landscape_core.analyses.overlap.figure import KINDS
 from landscape_core.analyses.overlap.figure import figure as overlap_figure
 from landscape_core.analyses.overlap.spec import OverlapSpec
-from landscape_core.analyses.presenting import reading
 from landscape_core.jobs.execute import start
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.measuring.context import Context, Trajectory
 from landscape_core.measuring.top_space import common, parts
 from landscape_core.objective import Objective
+from landscape_core.presenting import reading
 from landscape_core.specs import InputError, Result
 
 from ..running import analysed

@@ -13,8 +13,8 @@ from landscape_core.analyses import ANALYSES
 from landscape_core.analyses.counterfactual.figure import figure as counterfactual_figure
 from landscape_core.analyses.overlap.figure import KINDS
 from landscape_core.analyses.overlap.figure import figure as overlap_figure
-from landscape_core.analyses.presenting import reading
 from landscape_core.drawing.align import align
+from landscape_core.presenting import reading
 from landscape_core.specs import InputError
 
 from ..running import table

@@ -11,7 +11,6 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from landscape_core.analyses.presenting import reading
 from landscape_core.analyses.spectrum.data import binned, merged, signed_log
 from landscape_core.analyses.spectrum.figure import KINDS
 from landscape_core.analyses.spectrum.figure import figure as spectrum_figure
@@ -19,6 +18,7 @@ from landscape_core.analyses.spectrum.reading import CLASSES
 from landscape_core.drawing.align import align
 from landscape_core.drawing.axes import log_axis
 from landscape_core.drawing.style import LIGHT
+from landscape_core.presenting import reading
 from landscape_core.specs import InputError
 
 from ..running import table

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from landscape_core.analyses.files import content
-from landscape_core.analyses.presenting import reading
 from landscape_core.analyses.surface.difference import comparable, difference_figure
 from landscape_core.analyses.surface.figure import KINDS
 from landscape_core.analyses.surface.figure import figure as surface_figure
@@ -17,6 +15,8 @@ from landscape_core.analyses.surface.overlays import interpolate, read_arrows, r
 from landscape_core.analyses.surface.quantity import read_slice, scale_for, value_range
 from landscape_core.analyses.surface.reading import reading as surface_reading
 from landscape_core.analyses.surface.spec import SurfaceSpec
+from landscape_core.presenting import reading
+from landscape_core.presenting.files import content
 from landscape_core.specs import InputError, Result
 
 from ..running import table as table_of

@@ -1,4 +1,4 @@
-"""What can be made of the Results of any analysis: pictures, a reading, rows."""
+"""Pictures of the Results of any analysis, alone and beside each other; what they say, and their rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ..analyses import ANALYSES, analysis
 from ..drawing.align import align
 from ..drawing.known import Known
 from ..drawing.statement import Reading
 from ..drawing.style import message_figure
 from ..drawing.tables import Table, rows_of
 from ..specs import Analysis, InputError, Result, suggestion
-from . import ANALYSES, analysis
 
 
 def of_result(result: Result) -> Analysis:
@@ -53,7 +53,7 @@ def label(source: str) -> str:
     return source.replace("@", " @ ")
 
 
-def figures(results: Sequence[Result], **view: Any) -> list[go.Figure]:
+def side_by_side(results: Sequence[Result], **view: Any) -> list[go.Figure]:
     """The pictures of several Results of one analysis, as its page draws them beside each other: on the same scale, or one of
     all of them where the view asks for that. Raises InputError as `figure` does.
     """

@@ -1,4 +1,4 @@
-"""Folders of bytes and texts that many processes share: diskcache without pickle, mended when it is damaged."""
+"""A shared store as a folder: diskcache without pickle, mended when it is damaged."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from typing import Any
 import diskcache
 from filelock import FileLock
 
+from .protocol import Busy, Entries, Value
+
 log = logging.getLogger("landscape.jobs")
 WAIT = 30.0  # seconds to wait for another process's transaction
 
 
 class NoPickleDisk(diskcache.Disk):
-    """Keys are texts, values bytes, texts and numbers: nothing in the folder is ever unpickled (CVE-2025-69872)."""
+    """Keys are texts, values bytes and texts: nothing in the folder is ever unpickled (CVE-2025-69872)."""
 
     def put(self, key: Any) -> Any:
         if type(key) is not str:
@@ -33,8 +35,8 @@ class NoPickleDisk(diskcache.Disk):
         return super().get(key, raw)
 
     def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        if type(value) not in (bytes, str, int, float):
-            raise TypeError(f"values are bytes, texts and numbers, not {type(value).__name__}")
+        if type(value) not in (bytes, str):
+            raise TypeError(f"values are bytes and texts, not {type(value).__name__}")
         if type(value) is str:
             return 0, diskcache.core.MODE_RAW, None, value  # in the database: small, and changed with other records at once
         return super().store(value, read, key=key)  # bytes in files of their own: removing one frees its space
@@ -54,11 +56,79 @@ class NoPickleDisk(diskcache.Disk):
             raise
 
 
+class Folder:
+    """The shared store at `path`: see `protocol.Shared`. Used after the folder was removed, it begins a new one."""
+
+    def __init__(self, path: Path, held: diskcache.Cache | None = None):
+        self.path, self._held = path, held
+
+    def get(self, name: str) -> Value | None:
+        with _busy():
+            value = self._cache.get(name)
+            if value is None and name in self._cache:
+                value = self._cache.get(name)  # its file may have been replaced while it was opened
+        return value
+
+    def has(self, name: str) -> bool:
+        with _busy():
+            return name in self._cache
+
+    def set(self, name: str, value: Value) -> None:
+        with _busy():
+            self._cache.set(name, value)
+
+    def delete(self, name: str) -> None:
+        with _busy():
+            self._cache.delete(name)
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        with _busy():
+            yield from (name for name in self._cache if name.startswith(prefix))
+
+    @contextmanager
+    def take(self) -> Iterator[Entries]:
+        cache = self._cache
+        with _busy():
+            try:
+                with cache.transact():
+                    yield Folder(self.path, cache)
+            except (sqlite3.Error, OSError):
+                # After a failed commit (a full disk) SQLite may still hold the transaction: a new connection does not.
+                cache.close()
+                raise
+
+    def size(self) -> int:
+        """Bytes on disk, without the log of the database, which comes and goes."""
+        total = 0
+        for folder, _, files in os.walk(self.path):
+            for name in files:
+                if not name.endswith(("-wal", "-shm")):
+                    with suppress(OSError):
+                        total += os.stat(os.path.join(folder, name)).st_size
+        return total
+
+    def tidy(self) -> None:
+        with suppress(OSError, diskcache.Timeout):
+            self._cache.check(fix=True)
+
+    @property
+    def _cache(self) -> diskcache.Cache:
+        return _opened(self.path) if self._held is None else self._held
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    try:
+        yield
+    except diskcache.Timeout:
+        raise Busy(f"another process has held the store for {WAIT:g} seconds") from None
+
+
 _open: dict[tuple[int, Path], tuple[int, diskcache.Cache]] = {}
 _guard = threading.Lock()
 
 
-def open_folder(path: Path) -> diskcache.Cache:
+def _opened(path: Path) -> diskcache.Cache:
     """The shared folder at `path`, made (mode 0700) when it is not there and emptied, with a log line, when it is damaged.
 
     One diskcache.Cache a process and path; opened anew after the folder was removed under a running program.
@@ -77,18 +147,6 @@ def open_folder(path: Path) -> diskcache.Cache:
             cache = _mend(path)
         _open[place] = (_inode(path), cache)
         return cache
-
-
-@contextmanager
-def transaction(cache: diskcache.Cache) -> Iterator[None]:
-    """All or nothing, and alone: other writers wait. Keep it short."""
-    try:
-        with cache.transact():
-            yield
-    except (sqlite3.Error, OSError):
-        # After a failed commit (a full disk) SQLite may still hold the transaction: a new connection does not.
-        cache.close()
-        raise
 
 
 def _cache(path: Path) -> diskcache.Cache:

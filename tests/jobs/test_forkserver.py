@@ -14,10 +14,11 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from landscape_core.jobs import JobStore
-from landscape_core.jobs.managers import SafeDiskcacheManager, background_manager
+from landscape_core.analyses import ANALYSES
+from landscape_core.jobs.launch.forkserver import PRELOAD, SafeDiskcacheManager, background_manager
+from landscape_core.jobs.store import JobStore
 
-from .jobs_fakes import ended, evaluated, request, wait_for, write_run
+from .fakes import ended, evaluated, request, wait_for, write_run
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def server(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.jobs_dash_page", str(home), str(port)]
+    command = [sys.executable, "-m", "tests.jobs.dash_page", str(home), str(port)]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     process.address, process.home = f"http://127.0.0.1:{port}", home
@@ -150,9 +151,27 @@ def test_nothing_but_the_store_ends_a_job(manager):
     assert not manager.job_running(None)
 
 
+def _tell(folder):
+    from landscape_core.jobs.processes import Worker, orphaned
+
+    (folder / "told").write_text(f"{Worker.this().end} {orphaned()}")
+
+
+def test_its_processes_may_be_killed_and_know_who_asked_for_them(manager, tmp_path):
+    manager._start(_tell, (tmp_path,)).join()
+    assert (tmp_path / "told").read_text() == "kill False"
+
+
+def test_what_every_listed_analysis_needs_is_imported_before_the_first_job():
+    code = "import sys, landscape_core.jobs.launch.preload; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "landscape_core.jobs.launch.preload" in PRELOAD
+    assert {f"{item.package}.compute" for item in ANALYSES.values()} <= set(loaded)
+
+
 def test_the_folder_is_wiped_unless_a_server_uses_it(tmp_path):
     code = (
-        "import sys, time; from landscape_core.jobs.managers import background_manager\n"
+        "import sys, time; from landscape_core.jobs.launch.forkserver import background_manager\n"
         "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print('up', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -13,7 +13,9 @@ import numpy as np
 import psutil
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import Request, run_all
+from landscape_core.jobs import processes
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.runner import run_all
 from landscape_core.specs import CheckpointRecord, InputError, Progress, Result, RunRecord, TrainingSpec
 
 CELLS = 40
@@ -124,6 +126,7 @@ def training(kind: str, source: str | None, spec: Any, home: Path, partial: Any)
 
 
 def _work(requests: list[str], home: str, name: str) -> None:
+    processes.declare("kill", multiprocessing.parent_process().is_alive)
     run_all([Request.from_json(text) for text in requests], home, start=globals()[name])
 
 

@@ -7,10 +7,14 @@ import diskcache
 import numpy as np
 import pytest
 
-from landscape_core.jobs import JobStore, ResultCache, folders, results
+from landscape_core.jobs import results
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.shared import open_shared
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Result
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
+from .memory import Memory
 
 MEGABYTE = 2**20
 
@@ -20,21 +24,29 @@ def result(value=1.0, size=1000):
 
 
 def files(cache):
-    return list(cache.folder.glob("*/*/*.val"))
+    return list(cache.shared.path.glob("*/*/*.val"))
 
 
-def test_what_is_put_is_got(tmp_path):
-    cache = ResultCache(tmp_path)
+@pytest.fixture(params=["folder", "memory"])
+def shared(request, tmp_path):
+    """Each kind of shared store: the protocol is all that results rest on."""
+    return open_shared(tmp_path, "cache") if request.param == "folder" else Memory()
+
+
+def test_what_is_put_is_got(tmp_path, shared):
+    cache = ResultCache(tmp_path, shared=shared)
     assert cache.get("k") is None
     assert not cache.has("k")
     cache.put("k", result(3.0))
-    found = ResultCache(tmp_path).get("k")
+    found = ResultCache(tmp_path, shared=shared).get("k")
     assert found["loss"].tolist() == [3.0] * 1000
     assert (found.spec, found.provenance) == ({"analysis": "surface"}, {"wall_seconds": 1.5})
     assert cache.has("k")
     cache.put("k", result(4.0))
     assert cache.get("k")["loss"][0] == 4.0
-    assert len(files(cache)) == 1
+    assert list(shared.names("result:")) == ["result:k"]
+    cache.drop("k")
+    assert list(shared.names()) == []
 
 
 @pytest.mark.parametrize(
@@ -61,20 +73,20 @@ def test_a_damaged_result_is_dropped_with_one_line(tmp_path, caplog, how):
     assert "\n" not in line
 
 
-def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, monkeypatch):
+def test_the_limit_holds_and_the_least_recently_used_go_first(tmp_path, shared, monkeypatch):
     monkeypatch.setattr(results, "FRESH", 0.0)
-    cache = ResultCache(tmp_path, limit=3.5 * MEGABYTE)
+    cache = ResultCache(tmp_path, limit=3.5 * MEGABYTE, shared=shared)
     for n in range(3):
         cache.put(f"k{n}", result(n, MEGABYTE // 8))
     assert cache.get("k0") is not None  # used again: now k1 is the oldest
     cache.put("k3", result(3, MEGABYTE // 8))
     assert [n for n in range(4) if cache.has(f"k{n}")] == [0, 2, 3]
-    assert cache.size() <= cache.limit
+    assert cache.shared.size() <= cache.limit
 
 
-def test_a_running_key_is_never_dropped(tmp_path):
+def test_a_running_key_is_never_dropped(tmp_path, shared):
     write_run(tmp_path)
-    store, cache = JobStore(tmp_path), ResultCache(tmp_path, limit=1.5 * MEGABYTE)
+    store, cache = JobStore(tmp_path), ResultCache(tmp_path, limit=1.5 * MEGABYTE, shared=shared)
     owner = store.claim("mine", request())
     cache.put("mine", result(0, MEGABYTE // 4))
     cache.put("other", result(0, MEGABYTE // 8))
@@ -88,12 +100,12 @@ def test_a_running_key_is_never_dropped(tmp_path):
 def test_files_that_nobody_knows_count_and_go(tmp_path):
     cache = ResultCache(tmp_path, limit=MEGABYTE)
     cache.put("k", result())
-    left = cache.folder / "ab" / "cd" / "left.val"
+    left = cache.shared.path / "ab" / "cd" / "left.val"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x" * 2 * MEGABYTE)
     cache.put("k2", result())
     assert not left.exists()
-    assert cache.size() <= cache.limit
+    assert cache.shared.size() <= cache.limit
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
@@ -116,7 +128,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_the_folder_may_be_removed_under_a_running_program(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())
-    shutil.rmtree(cache.folder)
+    shutil.rmtree(cache.shared.path)
     assert cache.get("k") is None
     cache.put("k", result())
     assert ResultCache(tmp_path).get("k") is not None
@@ -124,8 +136,8 @@ def test_the_folder_may_be_removed_under_a_running_program(tmp_path):
 
 def test_a_damaged_database_is_started_afresh(tmp_path, caplog):
     cache = ResultCache(tmp_path)
-    cache.folder.mkdir()
-    (cache.folder / "cache.db").write_bytes(b"not a database" * 1000)
+    cache.shared.path.mkdir()
+    (cache.shared.path / "cache.db").write_bytes(b"not a database" * 1000)
     assert cache.get("k") is None
     cache.put("k", result())
     assert cache.get("k") is not None
@@ -135,11 +147,10 @@ def test_a_damaged_database_is_started_afresh(tmp_path, caplog):
 def test_use_is_not_written_down_at_every_look(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())
-    database = folders.open_folder(cache.folder)
-    before = database.get("used:k")
+    before = cache.shared.get("used:k")
     time.sleep(0.01)
     cache.get("k")
-    assert database.get("used:k") == before
+    assert cache.shared.get("used:k") == before
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "much", "nan", ""])

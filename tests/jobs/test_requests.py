@@ -6,10 +6,10 @@ import pytest
 
 from landscape_core.analyses import ANALYSES
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import Request
+from landscape_core.jobs.requests import Request
 from landscape_core.specs import InputError
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
 
 
 @pytest.fixture

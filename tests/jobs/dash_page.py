@@ -1,4 +1,4 @@
-"""A small Dash app that launches jobs as our pages do. `python -m tests.jobs_dash_page HOME PORT`."""
+"""A small Dash app that launches jobs as our pages do. `python -m tests.jobs.dash_page HOME PORT`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, callback, dcc, html
 
-from landscape_core.jobs import JobStore, run_all
+from landscape_core.jobs.runner import run_all
+from landscape_core.jobs.store import JobStore
 
-from . import jobs_fakes
+from . import fakes
 
 
 def layout() -> Any:
@@ -53,7 +54,7 @@ def launch(_: int, seed: int) -> list[str]:
     home = _home()
     if seed == 99:
         os.kill(os.getpid(), 9)
-    keys = run_all([jobs_fakes.request(seed)], home, start=jobs_fakes.brisk)
+    keys = run_all([fakes.request(seed)], home, start=fakes.brisk)
     (home / f"modules-{os.getpid()}").write_text(str("torch" in sys.modules))
     return keys
 
@@ -70,7 +71,7 @@ def cancel(_: int) -> str:
 
 
 def serve(home: Path, port: int) -> None:
-    from landscape_core.jobs.managers import background_manager
+    from landscape_core.jobs.launch.forkserver import background_manager
 
     manager = background_manager(home)
     app = Dash("jobs", background_callback_manager=manager)
@@ -81,6 +82,6 @@ def serve(home: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    from tests import jobs_dash_page  # by its name: a function of __main__ would travel by value
+    from tests.jobs import dash_page  # by its name: a function of __main__ would travel by value
 
-    jobs_dash_page.serve(Path(sys.argv[1]), int(sys.argv[2]))
+    dash_page.serve(Path(sys.argv[1]), int(sys.argv[2]))

@@ -12,11 +12,18 @@ import numpy as np
 import pytest
 
 from landscape_core.checkpoints.runs import RunStore
-from landscape_core.jobs import JobStore, Request, ResultCache, run_all, run_or_join
+from landscape_core.jobs import results as results_module
+from landscape_core.jobs import store as store_module
+from landscape_core.jobs.requests import Request
+from landscape_core.jobs.results import ResultCache
+from landscape_core.jobs.runner import run_all, run_or_join
+from landscape_core.jobs.shared.protocol import Busy
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Progress, Result
 
-from . import jobs_fakes as fakes
-from .jobs_fakes import CELLS, ended, evaluated, request, wait_for, worker, write_run
+from . import fakes
+from .fakes import CELLS, ended, evaluated, request, wait_for, worker, write_run
+from .memory import Memory
 
 
 @pytest.fixture
@@ -325,6 +332,23 @@ def test_a_run_that_changes_under_a_job_is_not_kept_under_its_old_key(home):
     assert not ResultCache(home).has(key)
 
 
+def test_nothing_is_computed_that_could_not_be_kept_after_waiting_for_a_slot(home, monkeypatch):
+    acquire, looks = JobStore.acquire, []
+
+    def later(self, *args):
+        looks.append(args)
+        if len(looks) == 1:
+            write_run(home, mark="other")
+            return False
+        return acquire(self, *args)
+
+    monkeypatch.setattr(JobStore, "acquire", later)
+    view = run_or_join(request(), home, start=fakes.sleepy)
+    assert (view.state, view.bad_input) == ("failed", True)
+    assert "changed" in view.error
+    assert evaluated(home) == []
+
+
 @pytest.mark.parametrize("folder", ["jobs", "cache"])
 def test_a_full_disk_fails_with_one_clear_line(home, monkeypatch, folder):
     real = diskcache.Disk._write
@@ -369,7 +393,7 @@ def test_large_pictures_come_although_the_news_between_have_none(home, monkeypat
     def busy_at_first(self, key, owner, progress):
         if progress.partial is not None and left[0]:
             left[0] -= 1
-            raise diskcache.Timeout
+            raise Busy
         return advance(self, key, owner, progress)
 
     monkeypatch.setattr(JobStore, "advance", busy_at_first)
@@ -388,6 +412,18 @@ def test_large_pictures_come_although_the_news_between_have_none(home, monkeypat
     assert len(versions) >= 4  # with the pauses that writing them may ask for
 
 
+def test_another_shared_store_is_enough(home, monkeypatch):
+    stores = {"jobs": Memory(), "cache": Memory()}
+    for module in (store_module, results_module):
+        monkeypatch.setattr(module, "open_shared", lambda _, name: stores[name])
+    view = run_or_join(request(), home, start=fakes.sleepy)
+    assert (view.state, view.done, view.attempts) == ("done", CELLS, 1)
+    assert cells_of(home) == list(range(CELLS))
+    assert run_or_join(request(), home, start=fakes.breaking).attempts == 1
+    assert not (home / "jobs").exists()
+    assert not (home / "cache").exists()
+
+
 def test_nothing_here_imports_torch():
-    code = "import sys, landscape_core.jobs, landscape_core.jobs.managers; sys.exit('torch' in sys.modules)"
+    code = "import sys, landscape_core.jobs.runner, landscape_core.jobs.launch.forkserver; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -24,7 +24,7 @@ import multiprocess
 import psutil
 from dash import DiskcacheManager
 
-from ..analyses import ANALYSES
+from .. import processes
 
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
@@ -41,12 +41,11 @@ PRELOAD = (
     "plotly.graph_objects",
     "dash",
     "dash_mantine_components",
-    "landscape_core.jobs.execute",
-    *(f"{item.package}.compute" for item in ANALYSES.values() if not item.problem),
-    "landscape_core.jobs.managers",
+    "landscape_core.jobs.launch.preload",
+    "landscape_core.jobs.launch.forkserver",
     "landscape_core.jobs.runner",
 )
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class SafeDiskcacheManager(DiskcacheManager):
@@ -131,6 +130,8 @@ def background_manager(home: Path | str) -> SafeDiskcacheManager:
 def _work(target: Callable[..., Any], *args: Any) -> None:
     # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent by pid is the fork server; multiprocess knows the process that asked for this one.
+    processes.declare("kill", multiprocess.parent_process().is_alive)
     target(*args)
 
 

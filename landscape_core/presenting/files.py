@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from ..analyses import ANALYSES
 from ..checkpoints.home import write_atomically
 from ..drawing.export import to_html
 from ..drawing.tables import csv_text
 from ..specs import Array, InputError, Result
-from . import ANALYSES
-from .presenting import figures, of_result, rows
+from .pictures import of_result, rows, side_by_side
 
 PICTURES = (".html", ".png")
 ENDINGS = (".npz", ".json", ".csv", *PICTURES, *sorted({f".{kind}" for item in ANALYSES.values() for kind in item.files}))
@@ -82,7 +82,7 @@ def write(results: Sequence[Result], file: Path, view: Mapping[str, Any]) -> lis
     result has no such form or the disk refuses.
     """
     if file.suffix in PICTURES:
-        parts = [_picture(figure, file.suffix) for figure in figures(results, **view)]
+        parts = [_picture(figure, file.suffix) for figure in side_by_side(results, **view)]
     else:
         parts = [content(result, file.suffix) for result in results]
     places = [file]

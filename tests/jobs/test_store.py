@@ -10,18 +10,26 @@ import diskcache
 import numpy as np
 import pytest
 
-from landscape_core.jobs import JobStore, folders, records
+from landscape_core.jobs import records
 from landscape_core.jobs import store as store_module
 from landscape_core.jobs.processes import Worker
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import InputError, Progress
 
-from .jobs_fakes import request, write_run
+from .fakes import request, write_run
+from .memory import Memory
 
 
 @pytest.fixture
-def store(tmp_path):
+def on_disk(tmp_path):
     write_run(tmp_path)
     return JobStore(tmp_path)
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, on_disk):
+    """On each kind of shared store: the protocol is all that it rests on."""
+    return on_disk if request.param == "folder" else JobStore("", Memory())
 
 
 @pytest.fixture
@@ -89,7 +97,7 @@ def test_who_lost_the_lease_changes_nothing(store, monkeypatch, elsewhere):
     assert not store.advance("k", first, Progress(3, 4, "first", {"a": np.ones(1)}))
     assert not store.finish("k", first, "done")
     assert store.partial("k")["a"].tolist() == [0]
-    assert len([name for name in folders.open_folder(store.folder) if name.startswith("partial:")]) == 1
+    assert len(list(store.shared.names("partial:"))) == 1
 
 
 def test_a_heartbeat_keeps_the_lease(store, monkeypatch, elsewhere):
@@ -224,7 +232,7 @@ def test_computing_time_adds_up_over_attempts(store):
 
 
 def damage(store, how):
-    (file,) = store.folder.glob("*/*/*.val")
+    (file,) = store.shared.path.glob("*/*/*.val")
     how(file)
 
 
@@ -233,17 +241,17 @@ def damage(store, how):
     [lambda file: file.write_bytes(file.read_bytes()[:100]), lambda file: file.write_bytes(b"x" * 500), lambda f: f.unlink()],
     ids=["truncated", "other", "missing"],
 )
-def test_damaged_partial_arrays_are_dropped_with_one_line(store, caplog, how):
-    owner = run(store, "k")
-    store.advance("k", owner, Progress(1, 4, partial={"a": np.arange(1000.0)}))
-    damage(store, how)
-    assert store.partial("k") is None
-    assert store.partial("k") is None
+def test_damaged_partial_arrays_are_dropped_with_one_line(on_disk, caplog, how):
+    owner = run(on_disk, "k")
+    on_disk.advance("k", owner, Progress(1, 4, partial={"a": np.arange(1000.0)}))
+    damage(on_disk, how)
+    assert on_disk.partial("k") is None
+    assert on_disk.partial("k") is None
     (line,) = [record.getMessage() for record in caplog.records]
     assert "\n" not in line
     assert "computed from the start" in line
-    assert store.advance("k", owner, Progress(2, 4, partial={"a": np.ones(1)}))
-    assert store.partial("k")["a"].tolist() == [1]
+    assert on_disk.advance("k", owner, Progress(2, 4, partial={"a": np.ones(1)}))
+    assert on_disk.partial("k")["a"].tolist() == [1]
 
 
 def test_pictures_are_never_half_read_while_they_are_replaced(store):
@@ -277,40 +285,40 @@ def test_old_jobs_and_partial_arrays_are_forgotten(store, monkeypatch):
         store.finish(f"k{n}", owner, "cancelled")
     assert [view.key for view in store.views()] == ["k7", "k6", "k5", "k4", "k3", "living"]
     assert [key for key in ("k7", "k6", "k5", "k0") if store.partial(key)] == ["k7", "k6"]
-    assert len(list(store.folder.glob("*/*/*.val"))) == 2
+    assert len(list(store.shared.names("partial:"))) == 2
     assert store.beat("living", living)
 
 
 def test_partial_arrays_that_nobody_names_are_swept(store):
     owner = run(store, "k")
-    folders.open_folder(store.folder).set("partial:k:orphan", b"left by a process that died")
-    folders.open_folder(store.folder).set("partial:forgotten:orphan", b"left by a process that died")
+    store.shared.set("partial:k:orphan", b"left by a process that died")
+    store.shared.set("partial:forgotten:orphan", b"left by a process that died")
     store.finish("k", owner, "cancelled")
-    assert not [name for name in folders.open_folder(store.folder) if name.startswith("partial:")]
+    assert not list(store.shared.names("partial:"))
 
 
-def test_nothing_is_pickled(store):
-    cache = folders.open_folder(store.folder)
+def test_nothing_is_pickled(on_disk):
+    cache = on_disk.shared
     with pytest.raises(TypeError, match="values are"):
         cache.set("k", {"a": 1})
     with pytest.raises(TypeError, match="keys are"):
         cache.set(("k",), 1)
     with pytest.raises(TypeError, match="values are"):
         cache.set("k", True)
-    plain = diskcache.Cache(str(store.folder), disk=diskcache.Disk)
+    plain = diskcache.Cache(str(on_disk.shared.path), disk=diskcache.Disk)
     plain.set("evil", {"a": 1})
     with pytest.raises(ValueError, match="pickled"):
         cache.get("evil")
     plain.close()
 
 
-def test_the_folder_is_private_and_may_be_removed_under_a_running_program(store):
-    run(store, "k")
-    assert os.stat(store.folder).st_mode & 0o777 == 0o700
-    shutil.rmtree(store.folder)
-    assert store.view("k") is None
-    run(store, "k")
-    assert JobStore(store.folder.parent).view("k").state == "running"
+def test_the_folder_is_private_and_may_be_removed_under_a_running_program(on_disk):
+    run(on_disk, "k")
+    assert os.stat(on_disk.shared.path).st_mode & 0o777 == 0o700
+    shutil.rmtree(on_disk.shared.path)
+    assert on_disk.view("k") is None
+    run(on_disk, "k")
+    assert JobStore(on_disk.shared.path.parent).view("k").state == "running"
 
 
 def test_a_damaged_database_is_started_afresh_with_one_line(tmp_path, caplog):
@@ -323,10 +331,10 @@ def test_a_damaged_database_is_started_afresh_with_one_line(tmp_path, caplog):
     assert "\n" not in line
 
 
-def test_a_full_disk_leaves_what_there_was(store, monkeypatch):
-    owner = run(store, "k")
-    store.advance("k", owner, Progress(1, 4, partial={"a": np.zeros(10)}))
-    files = list(store.folder.glob("*/*/*.val"))
+def test_a_full_disk_leaves_what_there_was(on_disk, monkeypatch):
+    owner = run(on_disk, "k")
+    on_disk.advance("k", owner, Progress(1, 4, partial={"a": np.zeros(10)}))
+    files = list(on_disk.shared.path.glob("*/*/*.val"))
 
     real = diskcache.Disk._write
 
@@ -337,7 +345,7 @@ def test_a_full_disk_leaves_what_there_was(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(diskcache.Disk, "_write", full)
         with pytest.raises(OSError, match="No space left"):
-            store.advance("k", owner, Progress(2, 4, partial={"a": np.ones(10)}))
-    assert store.partial("k")["a"].tolist() == [0] * 10
-    assert list(store.folder.glob("*/*/*.val")) == files
-    assert store.advance("k", owner, Progress(2, 4, partial={"a": np.ones(10)}))
+            on_disk.advance("k", owner, Progress(2, 4, partial={"a": np.ones(10)}))
+    assert on_disk.partial("k")["a"].tolist() == [0] * 10
+    assert list(on_disk.shared.path.glob("*/*/*.val")) == files
+    assert on_disk.advance("k", owner, Progress(2, 4, partial={"a": np.ones(10)}))
