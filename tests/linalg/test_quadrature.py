@@ -8,7 +8,7 @@ from landscape_core.linalg import Quadrature, density, function_of, share_below
 from landscape_core.linalg.operators import random_signs
 from landscape_core.specs import InputError
 
-from .test_linalg_lanczos import Counted, rotated, tailed
+from .test_lanczos import Counted, rotated, tailed
 
 
 def ran(operator, *arguments, **options):

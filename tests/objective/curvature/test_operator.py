@@ -13,7 +13,7 @@ from landscape_core.objective.curvature import HessianOperator, checks
 from landscape_core.specs import InputError
 from landscape_core.tasks.losses import squared_error
 
-from .cases import CASES, Case, Referee, cnn, mlp, relu_mlp, sizes_of, tanh_mlp, tokens_loss
+from ..cases import CASES, Case, Referee, cnn, mlp, relu_mlp, sizes_of, tanh_mlp, tokens_loss
 
 SMALL = [case for case in CASES if case.curvature]
 

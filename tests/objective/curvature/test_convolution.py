@@ -11,7 +11,7 @@ from landscape_core.objective import Objective
 from landscape_core.objective.curvature import HessianOperator
 from landscape_core.specs import InputError
 
-from .cases import Case, Referee, cnn, sizes_of
+from ..cases import Case, Referee, cnn, sizes_of
 
 aten = torch.ops.aten
 

@@ -7,7 +7,7 @@ import torch
 from landscape_core.linalg import Trace, dense_eigenpairs
 from landscape_core.specs import InputError
 
-from .test_linalg_lanczos import Counted, rotated, tailed
+from .test_lanczos import Counted, rotated, tailed
 
 
 def ran(operator, **options):
