@@ -251,7 +251,7 @@ def broken() -> nn.Sequential:
 )
 def test_many_points_are_right_where_samples_see_each_other(model, loss, inputs, monkeypatch):
     """Then the data may not be cut into pieces for the cache, also if that cannot be seen at the given weights."""
-    monkeypatch.setattr("landscape_core.objective.sweep.CACHE_BYTES", 1)
+    monkeypatch.setattr("landscape_core.objective.chunks.CACHE_BYTES", 1)
     monkeypatch.setattr("landscape_core.objective.sweep.CHAIN_ROWS", 32)
     x, y = sizes_of(4, sizes=(90,))()[0]
     torch.manual_seed(0)

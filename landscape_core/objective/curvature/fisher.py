@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from ...specs import InputError
 from ..accuracy import scores
 from ..batches import Batch
+from ..network import Network
+from ..plain import PlainObjective
+from ..recognised import EXACT
 from .gauss_newton import GaussNewton
-from .outputs import EXACT, Likelihood, OutputLoss
-
-if TYPE_CHECKING:
-    from ..network import Network
-    from ..objective import Objective
+from .outputs import Likelihood, OutputLoss
 
 
 class Fisher(GaussNewton):
@@ -32,7 +31,7 @@ class Fisher(GaussNewton):
 
     def __init__(
         self,
-        objective: Objective,
+        objective: PlainObjective,
         theta: Tensor,
         *,
         labels: Literal["exact", "sampled"] = "exact",
