@@ -124,7 +124,7 @@ class Plan:
     def _values(self, theta: Tensor) -> Any:
         """What the program needs of theta `(..., p')`."""
         parts = theta.split([shape.numel() for shape in self._shapes], -1)
-        views = (part.view(*theta.shape[:-1], *shape) for part, shape in zip(parts, self._shapes, strict=True))
+        views = (part.view((*theta.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True))
         return self.program.weights(*views)
 
     # -- data -------------------------------------------------------------------------------------------------------

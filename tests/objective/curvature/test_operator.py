@@ -357,6 +357,7 @@ def test_memory_is_measured_for_each_size_of_images():
     assert list(operator._pieces._kept) == [0]
 
 
+@pytest.mark.foreign
 def test_models_and_losses_of_whole_batches_have_products():
     class Whole(nn.Module):
         def __init__(self):
