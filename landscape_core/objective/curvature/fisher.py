@@ -14,7 +14,7 @@ from ..batches import Batch
 from ..network import Network
 from ..plain import PlainObjective
 from ..recognised import EXACT
-from .gauss_newton import GaussNewton
+from .gauss_newton import GaussNewton, Middle
 from .outputs import Likelihood, OutputLoss
 
 
@@ -43,7 +43,7 @@ class Fisher(GaussNewton):
         self.labels, self.seed = labels, seed
         super().__init__(objective, theta, memory=memory)
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         likelihood = Likelihood(self.objective, outputs, batch)
         z = scores(outputs)
         place = next((i for i, t in enumerate(loss.tensors) if t is z), None)
@@ -70,7 +70,7 @@ class EmpiricalFisher(GaussNewton):
 
     kind = "empirical_fisher"
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         objective = self.objective
         bad = batch.rows != batch.size or any(t.dim() == 0 or len(t) != batch.rows for t in loss.tensors)
         batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.model.modules())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from .operator import CurvatureOperator
 from .outputs import OutputLoss
 from .pieces import Piece
 from .reference import refuse_severed
+
+Middle = Callable[[Sequence[Tensor]], list[Tensor]]  # of a change of each tensor of the outputs
 
 
 class GaussNewton(CurvatureOperator):
@@ -32,15 +34,15 @@ class GaussNewton(CurvatureOperator):
         loss = OutputLoss(self.objective, outputs, batch)
         return Linearised(self.objective.space, network, loss.tensors, self.middle(network, outputs, loss, batch, number))
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
-        """M: a function from a change of each tensor of the outputs to as many tensors."""
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
+        """M, as a function."""
         return loss.curvature
 
 
 class Linearised:
     """J' M J of one chunk. J v is the derivative of J'u by u along v (both kept), so forward mode is not needed."""
 
-    def __init__(self, space: ParameterSpace, network: Network, outputs: Sequence[Tensor], middle: Any):
+    def __init__(self, space: ParameterSpace, network: Network, outputs: Sequence[Tensor], middle: Middle):
         self._space, self._parameters = space, network.parameters
         self._outputs, self._middle = outputs, middle
         self._dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
