@@ -41,6 +41,7 @@ MISTAKES = {
     "the look at the loss": ("curvature.checks.OutputLoss", lambda: product(tanh_mlp, (4,))),
     "chains": ("curvature.r_operator._steps", product),
     "plans": ("sweep.Sweep._holds", many_points),
+    "tracing": ("plans.graph._Sized", many_points),
     "programs": ("plans.program.fold_batchnorm", many_points),
     "chunks": ("plain.chunk_rows", many_points),
 }

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..batches import Batch
-from ..foreign import Unplannable
+from ..foreign import Unplannable, pass_over
 from ..network import Network
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
@@ -36,6 +36,8 @@ class Traced:
             with torch.no_grad():
                 self.graph = _Tracer(batch.inputs).follow(self.root)
         except Exception as error:  # whatever a model does with a proxy
+            if not isinstance(error, (fx.proxy.TraceError, NotImplementedError)):  # what torch.fx refuses in words
+                pass_over(error)
             raise Unplannable(f"torch.fx cannot trace the model: {error}") from error
         self._places = {id(p): i for i, p in enumerate(network.parameters)}
         for node in list(self.graph.nodes):
