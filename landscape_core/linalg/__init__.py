@@ -4,9 +4,9 @@ from .dense import Eigenpairs, dense_eigenpairs
 from .lanczos import Lanczos, eigenpairs
 from .operators import LinearOperator
 from .pca import PCA, pca, random_walk_path, random_walk_share
-from .quadrature import Quadrature, density, function_of, share_below
+from .quadrature import Quadrature, SpectralDensity, density, function_of, share_below, spectral_density
 from .subspaces import basis, coordinates, cosine, orthogonalised, share
-from .trace import Trace
+from .trace import Trace, TraceEstimate, estimated_trace
 
 __all__ = [
     "PCA",
@@ -14,13 +14,16 @@ __all__ = [
     "Lanczos",
     "LinearOperator",
     "Quadrature",
+    "SpectralDensity",
     "Trace",
+    "TraceEstimate",
     "basis",
     "coordinates",
     "cosine",
     "dense_eigenpairs",
     "density",
     "eigenpairs",
+    "estimated_trace",
     "function_of",
     "orthogonalised",
     "pca",
@@ -28,4 +31,5 @@ __all__ = [
     "random_walk_share",
     "share",
     "share_below",
+    "spectral_density",
 ]

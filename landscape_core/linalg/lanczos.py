@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..specs import InputError
 from .dense import Eigenpairs
-from .operators import finite, generator, kind_of, multiplied, orthogonal, size_of, unit
+from .operators import LinearOperator, finite, generator, kind_of, multiplied, orthogonal, size_of, unit
 
 MEMORY = 2 << 30  # bytes that the basis may take unless told otherwise
 ROWS = 320  # and the vectors it may hold: beyond that a restart is cheaper than the small problem
@@ -43,7 +43,7 @@ class Lanczos:
 
     def __init__(
         self,
-        operator: Any,
+        operator: LinearOperator,
         top: int,
         bottom: int = 0,
         *,
@@ -382,7 +382,7 @@ class Lanczos:
             self._found = self._pairs(pairs.top.numpy(), pairs.bottom.numpy(), *vectors, errors)
 
 
-def eigenpairs(operator: Any, top: int, bottom: int = 0, **options: Any) -> Eigenpairs:
+def eigenpairs(operator: LinearOperator, top: int, bottom: int = 0, **options: Any) -> Eigenpairs:
     """The `top` largest and `bottom` smallest eigenvalues with vectors, by `Lanczos` with its options, run to the end."""
     solver = Lanczos(operator, top, bottom, **options)
     for _ in solver:

@@ -25,13 +25,15 @@ class LinearOperator(Protocol):
     def __matmul__(self, vectors: Tensor) -> Tensor: ...
 
 
-def kind_of(operator: Any, dtype: torch.dtype | None, device: torch.device | None) -> tuple[torch.dtype, torch.device]:
+def kind_of(
+    operator: LinearOperator, dtype: torch.dtype | None, device: torch.device | None
+) -> tuple[torch.dtype, torch.device]:
     """The dtype and device of the vectors: as given, else the operator's own, else float64 on the CPU."""
     own = getattr(operator, "dtype", None), getattr(operator, "device", None)
     return dtype or own[0] or torch.float64, torch.device(device or own[1] or "cpu")
 
 
-def size_of(operator: Any) -> int:
+def size_of(operator: LinearOperator) -> int:
     """P of an operator. Raises InputError if it is not square."""
     rows, columns = operator.shape
     if rows != columns:
@@ -39,7 +41,7 @@ def size_of(operator: Any) -> int:
     return int(rows)
 
 
-def multiplied(operator: Any, vectors: Tensor, dtype: torch.dtype) -> Tensor:
+def multiplied(operator: LinearOperator, vectors: Tensor, dtype: torch.dtype) -> Tensor:
     """The product with `(p,)` or `(p, k)` in a dtype. Raises InputError for one of another shape."""
     found: Tensor = operator @ vectors
     if found.shape != vectors.shape:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..specs import InputError
-from .operators import STATE_BYTES, finite, kind_of, multiplied, random_signs, size_of
+from .operators import STATE_BYTES, LinearOperator, finite, kind_of, multiplied, random_signs, size_of
 
 Method = Literal["hutchinson", "hutch++", "xtrace"]
 CHUNK = 8  # vectors that Hutch++ and XTrace multiply at a time
@@ -36,7 +37,7 @@ class Trace:
 
     def __init__(
         self,
-        operator: Any,
+        operator: LinearOperator,
         *,
         method: Method = "hutchinson",
         known: tuple[Tensor, Tensor] | Tensor | None = None,
@@ -271,3 +272,53 @@ def _leave_one_out(probes: Tensor, images: Tensor, basis: Tensor, mapped: Tensor
 
 def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class TraceEstimate:
+    """A trace with its standard error, in units of the eigenvalues, and the products that it took.
+
+    `converged`: whether the error is as small as was asked, within the products allowed.
+    """
+
+    estimate: float
+    standard_error: float
+    products: int
+    converged: bool
+
+
+def estimated_trace(
+    operator: LinearOperator,
+    *,
+    known: tuple[Tensor, Tensor] | Tensor | None = None,
+    method: Method = "hutchinson",
+    relative: float = 0.01,
+    absolute: float = 0.0,
+    max_products: int = 200,
+    seed: int = 0,
+    block: int = 1,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> TraceEstimate:
+    """Tr H of a symmetric operator `(p, p)` by `Trace`, run to the end: until its standard error is at most
+    max(relative |estimate|, absolute), or `max_products` are spent.
+
+    `known`: (eigenvalues `(j,)`, eigenvectors `(p, j)`) found before, or orthonormal vectors alone, whose part is taken
+    exactly. `block` probes are multiplied at a time. Raises InputError for sizes that do not fit.
+    """
+    found = Trace(
+        operator,
+        method=method,
+        known=known,
+        relative=relative,
+        absolute=absolute,
+        min_probes=min(8, max_products),
+        max_products=max_products,
+        seed=seed,
+        block=block,
+        dtype=dtype,
+        device=device,
+    )
+    for _ in found:
+        pass
+    return TraceEstimate(found.estimate, found.standard_error, found.products, found.converged)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .foreign import pass_over
+from .plain import PlainObjective, Split
 from .plans import Plan
+from .sweep import Sweep
 
 PLAN_FROM = 3  # points from which making a plan pays
 LARGEST = 1e12  # weights up to which every intermediate value stays far from overflow in float32
-
-if TYPE_CHECKING:
-    from .objective import Objective, Split
 
 
 class Slice:
     """f(c) = L(origin + directions @ c) for coordinates c `(k,)`; origin `(p,)`, directions `(p, k)`."""
 
-    def __init__(self, objective: Objective, origin: Tensor, directions: Tensor):
-        self.objective = objective
+    def __init__(self, objective: PlainObjective, sweep: Sweep, origin: Tensor, directions: Tensor):
+        self.objective, self._sweep = objective, sweep
         self.origin = origin.to(objective.theta)
         self.directions = directions.to(objective.theta).T.contiguous()  # (k, p): one axis after the other in memory
         self._plans: dict[str, Plan | None] = {}
@@ -42,7 +41,8 @@ class Slice:
             return self._plainly(points, split)
         try:
             values = plan.run(points)
-        except Exception:  # batches unlike those that the plan was checked on; the plain path says what is wrong, if anything
+        except Exception as error:  # batches unlike those of the check; the plain path says what is wrong, if anything
+            pass_over(error)
             self._plans[split] = None
             return self._plainly(points, split)
         odd = ~np.isfinite(values["loss"]) | ~self._moderate(points)
@@ -57,12 +57,12 @@ class Slice:
             for c, direction in zip(points[i, 1:], self.directions[1:], strict=True):
                 out.add_(direction, alpha=c)
 
-        return self.objective.sweep.run(fill, len(points), split)
+        return self._sweep.run(fill, len(points), split)
 
     def _plan(self, split: Split, points: np.ndarray) -> Plan | None:
         """The plan of this slice for a split, if the network has a program that gives what the plain path gives."""
         if split not in self._plans and len(points) >= PLAN_FROM:
-            self._plans[split] = self.objective.sweep.plan(split, torch.stack([self.origin, *self.directions]), points)
+            self._plans[split] = self._sweep.plan(split, torch.stack([self.origin, *self.directions]), points)
         return self._plans.get(split)
 
     def _moderate(self, points: np.ndarray) -> np.ndarray:

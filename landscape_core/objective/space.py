@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +59,12 @@ class ParameterSpace:
     def split(self, theta: Tensor) -> dict[str, Tensor]:
         """The named tensors of theta `(p,)`, as views."""
         return {e.name: theta[e.offset : e.offset + e.size].view(e.shape) for e in self.entries}
+
+    def tensors(self, vector: Tensor, members: Sequence[int]) -> list[Tensor]:
+        """The tensors of a vector `(m,)` of the coordinates of some entries alone, those at the places `members`, as views."""
+        entries = [self.entries[i] for i in members]
+        pieces = vector.split([e.size for e in entries])
+        return [piece.view(e.shape) for piece, e in zip(pieces, entries, strict=True)]
 
     def under(self, name: str) -> set[int]:
         """The places of the entries that a name stands for: a parameter's own, or a module's, all parameters below it."""

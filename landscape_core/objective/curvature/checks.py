@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .chain import Step, find_chain
+from ..foreign import pass_over
+from ..plain import PlainObjective
+from ..recognised import beside
 from .convolution import lean_convolutions
-from .outputs import OutputLoss, beside
+from .outputs import OutputLoss
+from .r_operator import Step, find_chain
 from .reference import HessianOperator
-
-if TYPE_CHECKING:
-    from ..objective import Objective
 
 ROWS = 4  # samples that the check looks at: what a model's derivatives leave out shows on any
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-4, 1e-3, 1e-2)  # relative to |theta|
@@ -34,7 +35,18 @@ class Facts:
     lean: bool = False  # whether there are convolutions, and their lean forms give the same products
 
 
-def facts(objective: Objective) -> Facts:
+_known: WeakKeyDictionary[PlainObjective, Facts] = WeakKeyDictionary()
+
+
+def facts(objective: PlainObjective) -> Facts:
+    """What `look` finds, once an Objective."""
+    found = _known.get(objective)
+    if found is None:
+        found = _known[objective] = look(objective)
+    return found
+
+
+def look(objective: PlainObjective) -> Facts:
     """A look at a few samples in float64, beside the given weights: right on a kink a difference would see its jump.
 
     u'Hv = v'Hu for random u and v, and Hv = (g(theta + h v) - g(theta - h v)) / 2h for at least one of several steps h, so
@@ -52,7 +64,8 @@ def facts(objective: Objective) -> Facts:
             plain = HessianOperator(small, theta) @ vectors
             sound, reason = _examine(small, theta, vectors, plain)
         lean = sound and _leans(small, theta, vectors, plain)
-    except Exception:
+    except Exception as error:
+        pass_over(error)
         return Facts()
     notes = {}
     if watch.attention:
@@ -65,48 +78,42 @@ def facts(objective: Objective) -> Facts:
     return Facts(sound, notes, chain, lean)
 
 
-def _has_known_curvature(objective: Objective) -> bool:
+def _has_known_curvature(objective: PlainObjective) -> bool:
     """Whether the loss, on a few samples, has the curvature of cross-entropy or of squared error by the outputs."""
     try:
         piece = next(objective.batches("train")[0].chunks(ROWS))
         with torch.no_grad():
             outputs = beside(objective.network(piece.inputs))
         return OutputLoss(objective, outputs.requires_grad_(), piece).spreads
-    except Exception:  # whatever a loss does with so few: it is examined
+    except Exception as error:  # whatever a loss does with so few: it is examined
+        pass_over(error)
         return False
 
 
-def _sample(objective: Objective) -> Objective:
+def _sample(objective: PlainObjective) -> PlainObjective:
     piece = next(objective.batches("train")[0].chunks(ROWS))
-    return type(objective)(
-        objective.network.model,
-        objective.loss_function,
-        [(piece.inputs, piece.targets)],
-        reduction=objective.reduction,
-        batchnorm=objective.batchnorm,
-        dtype=torch.float64,
-        device=objective.device,
-    )
+    return objective.over([(piece.inputs, piece.targets)], dtype=torch.float64)
 
 
-def _beside(small: Objective) -> tuple[Tensor, Tensor]:
+def _beside(small: PlainObjective) -> tuple[Tensor, Tensor]:
     """A point near the given weights, and two random directions `(p, 2)`."""
     generator = torch.Generator().manual_seed(0)
     noise, u, v = (torch.randn(len(small.theta), generator=generator).to(small.theta) for _ in range(3))
     return small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise, torch.stack([u / u.norm(), v / v.norm()], 1)
 
 
-def _leans(small: Objective, theta: Tensor, vectors: Tensor, plain: Tensor) -> bool:
+def _leans(small: PlainObjective, theta: Tensor, vectors: Tensor, plain: Tensor) -> bool:
     """Whether convolutions in their lean forms give the products that PyTorch's own give, `plain`."""
     try:
         with lean_convolutions() as forms:
             found = HessianOperator(small, theta) @ vectors
-    except Exception:  # whatever a model does with what it is given: PyTorch's own forms serve it
+    except Exception as error:  # whatever a model does with what it is given: PyTorch's own forms serve it
+        pass_over(error)
         return False
     return forms.used and float((found - plain).abs().max()) <= LEAN * float(plain.abs().max())
 
 
-def _examine(small: Objective, theta: Tensor, vectors: Tensor, plain: Tensor) -> tuple[bool, str]:
+def _examine(small: PlainObjective, theta: Tensor, vectors: Tensor, plain: Tensor) -> tuple[bool, str]:
     (u, v), (hu, hv) = vectors.unbind(1), plain.unbind(1)
     gradient = small.gradient(theta)
     if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all() and torch.isfinite(gradient).all()):
@@ -133,7 +140,7 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def differences(objective: Objective, theta: Tensor, vector: Tensor) -> Tensor:
+def differences(objective: PlainObjective, theta: Tensor, vector: Tensor) -> Tensor:
     """(g(theta + h v) - g(theta - h v)) / 2h `(p,)` with h|v| = 1e-7 max(1, |theta|): the Objective should be float64."""
     norm = float(vector.norm())
     if norm == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from ...specs import InputError
 from ..accuracy import scores
 from ..batches import Batch
-from .gauss_newton import GaussNewton
-from .outputs import EXACT, Likelihood, OutputLoss
-
-if TYPE_CHECKING:
-    from ..network import Network
-    from ..objective import Objective
+from ..network import Network
+from ..plain import PlainObjective
+from ..recognised import EXACT
+from .gauss_newton import GaussNewton, Middle
+from .outputs import Likelihood, OutputLoss
 
 
 class Fisher(GaussNewton):
@@ -32,7 +31,7 @@ class Fisher(GaussNewton):
 
     def __init__(
         self,
-        objective: Objective,
+        objective: PlainObjective,
         theta: Tensor,
         *,
         labels: Literal["exact", "sampled"] = "exact",
@@ -44,7 +43,7 @@ class Fisher(GaussNewton):
         self.labels, self.seed = labels, seed
         super().__init__(objective, theta, memory=memory)
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         likelihood = Likelihood(self.objective, outputs, batch)
         z = scores(outputs)
         place = next((i for i, t in enumerate(loss.tensors) if t is z), None)
@@ -71,7 +70,7 @@ class EmpiricalFisher(GaussNewton):
 
     kind = "empirical_fisher"
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         objective = self.objective
         bad = batch.rows != batch.size or any(t.dim() == 0 or len(t) != batch.rows for t in loss.tensors)
         batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.model.modules())

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..batches import Batch
-from .operator import CurvatureOperator, Piece, Store
+from ..network import Network
+from ..space import ParameterSpace
+from .operator import CurvatureOperator
 from .outputs import OutputLoss
+from .pieces import Piece
 from .reference import refuse_severed
 
-if TYPE_CHECKING:
-    from ..network import Network
+Middle = Callable[[Sequence[Tensor]], list[Tensor]]  # of a change of each tensor of the outputs
 
 
 class GaussNewton(CurvatureOperator):
@@ -25,23 +27,23 @@ class GaussNewton(CurvatureOperator):
 
     kind = "ggn"
 
-    def build(self, store: Store, batch: Batch, number: int) -> Piece:
+    def piece(self, batch: Batch, number: int) -> Piece:
         """The linearised model of one chunk with a matrix in the middle."""
-        network = store.network
+        network = self._pieces.network
         outputs = network(batch.inputs)
         loss = OutputLoss(self.objective, outputs, batch)
-        return Linearised(self, network, loss.tensors, self.middle(network, outputs, loss, batch, number))
+        return Linearised(self.objective.space, network, loss.tensors, self.middle(network, outputs, loss, batch, number))
 
-    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Any:  # noqa: ARG002
-        """M: a function from a change of each tensor of the outputs to as many tensors."""
+    def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
+        """M, as a function."""
         return loss.curvature
 
 
 class Linearised:
     """J' M J of one chunk. J v is the derivative of J'u by u along v (both kept), so forward mode is not needed."""
 
-    def __init__(self, operator: CurvatureOperator, network: Network, outputs: Sequence[Tensor], middle: Any):
-        self._parts, self._parameters = operator.parts, network.parameters
+    def __init__(self, space: ParameterSpace, network: Network, outputs: Sequence[Tensor], middle: Middle):
+        self._space, self._parameters = space, network.parameters
         self._outputs, self._middle = outputs, middle
         self._dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
         found = torch.autograd.grad(outputs, self._parameters, self._dummies, create_graph=True, allow_unused=True)
@@ -55,8 +57,8 @@ class Linearised:
         parameters = [self._parameters[i] for i in own]
         transposed = [self._transposed[i] for i in own]
         for row, found in zip(rows, product, strict=True):
-            parts = dict(zip(members, self._parts(members, row), strict=True))
-            places = dict(zip(members, self._parts(members, found), strict=True))
+            parts = dict(zip(members, self._space.tensors(row, members), strict=True))
+            places = dict(zip(members, self._space.tensors(found, members), strict=True))
             change = torch.autograd.grad(
                 transposed,
                 self._dummies,

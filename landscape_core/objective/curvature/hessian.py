@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...specs import InputError
 from ..batches import Batch
-from .chain import ChainPiece
-from .checks import Facts, differences
+from ..network import Network
+from ..plain import PlainObjective
+from ..recognised import EXACT
+from .checks import Facts, differences, facts
 from .convolution import lean_convolutions
-from .operator import CurvatureOperator, Piece, Store, flat
-from .outputs import EXACT
+from .operator import CurvatureOperator
+from .pieces import Piece
+from .r_operator import ChainPiece
 from .reference import refuse_severed, twice_differentiable
-
-if TYPE_CHECKING:
-    from ..network import Network
-    from ..objective import Objective
 
 Method = Literal["auto", "graph", "chain", "differences"]
 
@@ -41,20 +40,18 @@ class Hessian(CurvatureOperator):
 
     kind = "hessian"
 
-    def __init__(self, objective: Objective, theta: Tensor, *, method: Method = "auto", memory: int | None = None):
+    def __init__(self, objective: PlainObjective, theta: Tensor, *, method: Method = "auto", memory: int | None = None):
         if method not in get_args(Method):
             raise InputError(f"method must be one of {', '.join(get_args(Method))} (got {method!r})")
         self.method: Method = method
-        self._double: Objective | None = None
+        self._double: PlainObjective | None = None
         super().__init__(objective, theta, memory=memory)
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         if self.method == "auto":
             with twice_differentiable(self.objective.network):
                 self.method = self._choice()
-            if isinstance(self._store.builder, Hessian):
-                self._store.builder.method = self.method
-        elif self.method == "chain" and not self.facts().chain:
+        elif self.method == "chain" and not facts(self.objective).chain:
             raise InputError("the network is no chain of Linear layers and elementwise steps: use method='auto'")
         if self.method == "chain":
             with self.objective.network.exactly():  # arithmetic alone
@@ -69,31 +66,31 @@ class Hessian(CurvatureOperator):
         self._notes.setdefault("differences", "products are central differences of gradients")
         self._double = self._double or self.objective.to(torch.float64)
         before = self._double.counts.copy()
-        theta = self.theta.double()
+        theta, space = self.theta.double(), self.objective.space
         for row, found in zip(rows, product, strict=True):
             whole = torch.zeros_like(theta)
-            for part, place in zip(self.parts(self.members, row), self._places(whole), strict=True):
+            for part, place in zip(space.tensors(row, self.members), self._places(whole), strict=True):
                 place.copy_(part)
             change = differences(self._double, theta, whole)
-            found += flat(self._places(change)).to(found)
+            found += torch.cat([t.reshape(-1) for t in self._places(change)]).to(found)
         self._double.counts = before
 
     def _choice(self) -> Method:
-        facts = self.facts()
-        self._notes.update(facts.notes)
-        if not facts.sound:
+        known = facts(self.objective)
+        self._notes.update(known.notes)
+        if not known.sound:
             return "differences"
-        return "chain" if facts.chain and self._follows(facts) else "graph"
+        return "chain" if known.chain and self._follows(known) else "graph"
 
-    def _follows(self, facts: Facts) -> bool:
+    def _follows(self, known: Facts) -> bool:
         """Whether the chain's rule gives the graph's product on a few samples."""
         network, batch = self.objective.network, next(self.objective.batches("train")[0].chunks(CHECKED))
         network.set(self.theta)
         v = torch.randn(1, len(self.theta), generator=torch.Generator().manual_seed(0), dtype=self.dtype).to(self.theta)
         found, expected = torch.zeros_like(v), torch.zeros_like(v)
         every = range(len(self.objective.space.entries))
-        ChainPiece(self, facts.chain, batch).add(every, v, found)
-        _Graph(self, network, batch).add(every, v, expected)
+        ChainPiece(self.objective, self.theta, known.chain, batch).add(every, v, found)
+        _Graph(self.objective, network, batch).add(every, v, expected)
         deviation = float((found - expected).norm())
         return deviation <= 100 * EXACT[self.dtype] * float(expected.norm())
 
@@ -101,22 +98,22 @@ class Hessian(CurvatureOperator):
         split = [*self.objective.space.split(whole).values()]
         return [split[i] for i in self.members]
 
-    def build(self, store: Store, batch: Batch, number: int) -> Piece:  # noqa: ARG002
+    def piece(self, batch: Batch, number: int) -> Piece:  # noqa: ARG002
         """What products of one chunk's part of the loss share."""
         if self.method == "chain":
             with twice_differentiable(self.objective.network):
-                return ChainPiece(self, self.facts().chain, batch)
-        return _Graph(self, store.network, batch, lean=self.facts().lean)
+                return ChainPiece(self.objective, self.theta, facts(self.objective).chain, batch)
+        return _Graph(self.objective, self._pieces.network, batch, lean=facts(self.objective).lean)
 
 
 class _Graph:
     """The gradient of one chunk's term, differentiable once more."""
 
-    def __init__(self, operator: Hessian, network: Network, batch: Batch, *, lean: bool = False):
-        self._parts = operator.parts
+    def __init__(self, objective: PlainObjective, network: Network, batch: Batch, *, lean: bool = False):
+        self._space = objective.space
         self._parameters = network.parameters
         with lean_convolutions() if lean else nullcontext():
-            value = operator.objective.weighted_term(network, batch)
+            value = objective.weighted_term(network, batch)
         found: Sequence[Tensor | None] = [None] * len(self._parameters)
         if value.requires_grad:
             found = torch.autograd.grad(value, self._parameters, create_graph=True, allow_unused=True)
@@ -132,11 +129,11 @@ class _Graph:
         gradient = [self._gradient[i] for i in own]
         places = [members.index(i) for i in own]
         for row, found in zip(rows, product, strict=True):
-            parts = self._parts(members, row)
+            parts = self._space.tensors(row, members)
             with torch.no_grad():
                 second = torch.autograd.grad(
                     gradient, parameters, [parts[j] for j in places], retain_graph=True, allow_unused=True
                 )
-                for place, part in zip(self._parts(members, found), second, strict=True):
+                for place, part in zip(self._space.tensors(found, members), second, strict=True):
                     if part is not None:
                         place += part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from torch import Tensor
 from ...specs import InputError
 from ..accuracy import scores
 from ..batches import Batch
+from ..plain import PlainObjective
+from ..recognised import EXACT, beside, noise, one_hot
 
-if TYPE_CHECKING:
-    from ..objective import Objective
-
-EXACT = {torch.float32: 1e-5, torch.float64: 1e-12}  # relative deviation that rounding explains
 MANY = 1 << 15  # numbers
 
 
@@ -26,7 +24,7 @@ class OutputLoss:
     `slope` holds the derivative by each leaf, zero where the loss does not read it.
     """
 
-    def __init__(self, objective: Objective, outputs: Any, batch: Batch):
+    def __init__(self, objective: PlainObjective, outputs: Any, batch: Batch):
         self.tensors = list(_depending(outputs, {}).values())
         if not self.tensors:
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
@@ -82,7 +80,7 @@ class OutputLoss:
         if len(self.leaves) != 1 or self.leaves[0].dim() != 2:
             return
         z = self.leaves[0].detach()
-        change = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z)
+        change = noise(z)
         exact = self._exactly([change])[0]
         p = z.softmax(1)
         for name, found in (("softmax", _centred(p, p * change)), ("constant", change)):
@@ -92,12 +90,6 @@ class OutputLoss:
                 self._closed = (name, p, weight * p if name == "softmax" else weight)
                 self._first = [None]
                 return
-
-
-def beside(z: Tensor) -> Tensor:
-    """Random outputs near z that are sure of nothing: where z is, a loss has next to no slope and curvature to be known by."""
-    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z)
-    return z.detach().nan_to_num(0.0, 0.0, 0.0).clamp(-3, 3) + noise
 
 
 def _centred(p: Tensor, scaled: Tensor) -> Tensor:
@@ -131,7 +123,7 @@ class Likelihood:
 
     kind: Literal["categorical", "gaussian"]
 
-    def __init__(self, objective: Objective, outputs: Any, batch: Batch):
+    def __init__(self, objective: PlainObjective, outputs: Any, batch: Batch):
         z = scores(outputs)
         if not isinstance(z, Tensor) or not isinstance(batch.targets, Tensor) or z.numel() == 0:
             raise InputError(_UNKNOWN)
@@ -196,19 +188,3 @@ _UNKNOWN = (
 def _memo(outputs: Any, replaced: Tensor, leaf: Tensor) -> dict[int, Tensor]:
     found = {key: t.detach() for key, t in _depending(outputs, {}).items()}
     return {**found, id(replaced): leaf}
-
-
-def one_hot(targets: Tensor, z: Tensor, dim: int) -> Tensor | None:
-    """Class targets as rows of an identity along `dim` of z, zero where a target is negative; None if they do not fit.
-
-    Targets may have their own shape, if they are as many as z has rows of scores: a loss that flattens both.
-    """
-    if targets.is_floating_point() or targets.dtype == torch.bool or z.dim() < 2 or not 1 <= dim < z.dim():
-        return None
-    classes = z.shape[dim]
-    shape = (*z.shape[:dim], *z.shape[dim + 1 :])
-    if targets.numel() != z.numel() // classes or bool((targets >= classes).any()):
-        return None
-    labels = targets.reshape(shape).long()
-    found = torch.nn.functional.one_hot(labels.clamp(min=0), classes).to(z) * (labels >= 0)[..., None]
-    return found.movedim(-1, dim)

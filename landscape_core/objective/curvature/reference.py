@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...specs import InputError
-
-if TYPE_CHECKING:
-    from ..network import Network
-    from ..objective import Objective
+from ..network import Network
+from ..plain import PlainObjective
 
 
 class HessianOperator:
@@ -25,7 +22,7 @@ class HessianOperator:
     when the model has none, or for vectors of another length.
     """
 
-    def __init__(self, objective: Objective, theta: Tensor):
+    def __init__(self, objective: PlainObjective, theta: Tensor):
         self.objective = objective
         self.theta = theta
         self.shape = (objective.space.size, objective.space.size)

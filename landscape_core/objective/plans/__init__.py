@@ -1,7 +1,6 @@
 """Faster ways to evaluate a network at many points of a line or plane; whatever has none is served by the plain path."""
 
-from .graph import Unplannable
 from .plan import Plan
-from .program import Program, build
+from .program import Program
 
-__all__ = ["Plan", "Program", "Unplannable", "build"]
+__all__ = ["Plan", "Program"]

@@ -13,16 +13,13 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..batches import Batch
+from ..foreign import Unplannable, pass_over
 from ..network import Network
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 OUT_OF_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, "add_": operator.add}
-
-
-class Unplannable(Exception):
-    """A network or sample without a faster way; the plain path serves it."""
 
 
 class Traced:
@@ -39,6 +36,8 @@ class Traced:
             with torch.no_grad():
                 self.graph = _Tracer(batch.inputs).follow(self.root)
         except Exception as error:  # whatever a model does with a proxy
+            if not isinstance(error, (fx.proxy.TraceError, NotImplementedError)):  # what torch.fx refuses in words
+                pass_over(error)
             raise Unplannable(f"torch.fx cannot trace the model: {error}") from error
         self._places = {id(p): i for i, p in enumerate(network.parameters)}
         for node in list(self.graph.nodes):

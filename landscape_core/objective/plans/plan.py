@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,10 @@ from torch import Tensor
 
 from ..batches import Batch, map_tensors
 from ..host import tuned
+from ..plain import PlainObjective
 from ..threads import workers
-from .losses import Measure
 from .program import Program
-
-if TYPE_CHECKING:
-    from ..objective import Objective
+from .tally import Tally
 
 GROUP = 16  # points that follow each other on the same piece of data
 JOINED, JOINED_BYTES = 64, 4 << 20  # points in one product, if at least JOINED_FROM of them fit: inputs and outputs of a step
@@ -37,16 +35,21 @@ class Group:
 
 
 class Plan:
-    """Evaluates points origin + directions @ c of one slice by a program, over `batches`: pieces of the sample."""
+    """Evaluates points origin + directions @ c of one slice by a program, over `batches`: pieces of the sample.
 
-    def __init__(self, objective: Objective, program: Program, base: Tensor, batches: tuple[Batch, ...]):
+    `base` holds origin and directions `(1 + k, p)`; `cross_entropy`: whether the loss is a mean cross-entropy of classes.
+    """
+
+    def __init__(
+        self, objective: PlainObjective, program: Program, base: Tensor, batches: tuple[Batch, ...], *, cross_entropy: bool
+    ):
         self.objective, self.program, self.batches = objective, program, batches
         entries = objective.space.entries
         self._axes = [[row[e.offset : e.offset + e.size].view(e.shape) for e in entries] for row in base]
         self._shapes = [entries[i].shape for i in program.entries]
         columns = [base[:, entries[i].offset : entries[i].offset + entries[i].size] for i in program.entries]
         self._base = torch.cat(columns, 1) if columns else base[:, :0]  # (1 + k, p'): the parameters that a point needs
-        self._measures = [Measure(objective, batch) for batch in batches]
+        self._tallies = [Tally(objective, batch, cross_entropy=cross_entropy) for batch in batches]
         self._seen = sum(int((b.targets >= 0).sum()) for b in batches if isinstance(b.targets, Tensor))
         self._keep = sum(b.rows for b in batches) * program.stored * len(base) <= STORED_BYTES
         self._kept: list[tuple[list[Tensor], list[Any]]] = []
@@ -69,7 +72,7 @@ class Plan:
             number, groups = task
             read = self._kept[number] if self._keep else self._read(number)
             for group in groups:
-                loss, right = self._measures[number](self._outputs(group, *read), samples_last=self.program.is_chain)
+                loss, right = self._tallies[number](self._outputs(group, *read), samples_last=self.program.is_chain)
                 losses[number, group.points] = loss
                 if right is None:
                     classes[0] = False
@@ -121,7 +124,7 @@ class Plan:
     def _values(self, theta: Tensor) -> Any:
         """What the program needs of theta `(..., p')`."""
         parts = theta.split([shape.numel() for shape in self._shapes], -1)
-        views = (part.view(*theta.shape[:-1], *shape) for part, shape in zip(parts, self._shapes, strict=True))
+        views = (part.view((*theta.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True))
         return self.program.weights(*views)
 
     # -- data -------------------------------------------------------------------------------------------------------

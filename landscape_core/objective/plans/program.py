@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, fx
 
 from ..batches import Batch
+from ..foreign import Unplannable
 from ..network import Network
 from .affine import Affine, affine_layers
 from .attention import fuse_attention
 from .chain import is_chain, samples_last
-from .graph import Traced, Unplannable, shape
+from .graph import Traced, shape
 from .layers import add_biases, fold_batchnorm, fuse_convolutions, pool_by_slices, write_over
-from .stages import Stages, ancestors, nodes_in, outputs, part
+from .stages import Stages, ancestors, nodes_in, outputs, subgraph
 
 WIDE_CHANNELS = 16  # convolutions from so many on are faster with channels last in memory
 
@@ -35,17 +36,18 @@ class Program:
     channels_last: bool
     stored: int  # bytes that the affine layers store for one sample and one axis
     widest: int  # bytes of the largest step, inputs and output, for one sample
+    outputs: tuple[int, ...] | None  # shape of the network's outputs for an example; None if they are no tensor
 
-
-def build(network: Network, batch: Batch) -> Program:
-    """The program of a network for batches like this one. Raises Unplannable."""
-    example = next(batch.chunks(2))
-    network(example.inputs)
-    if not network.pure:
-        raise Unplannable("the model is no function of its inputs")
-    # A chain starts from stored layers whatever they cost.
-    chain = _cut(Traced(network, example), example.rows, every=True)
-    return chain if chain.is_chain else _cut(Traced(network, example), example.rows, every=False)
+    @classmethod
+    def of(cls, network: Network, batch: Batch) -> Program:
+        """The program of a network for batches like this one. Raises Unplannable."""
+        example = next(batch.chunks(2))
+        network(example.inputs)
+        if not network.pure:
+            raise Unplannable("the model is no function of its inputs")
+        # A chain starts from stored layers whatever they cost.
+        chain = _cut(Traced(network, example), example.rows, every=True)
+        return chain if chain.is_chain else _cut(Traced(network, example), example.rows, every=False)
 
 
 def _cut(traced: Traced, rows: int, *, every: bool) -> Program:
@@ -65,7 +67,7 @@ def _cut(traced: Traced, rows: int, *, every: bool) -> Program:
     theta = [node for node in traced.graph.nodes if node in needed and node in stages.theta]
     own = [node for node in ancestors(theta) if traced.entry(node) is not None]
 
-    combine = part(traced, [*first, *data, *theta], wanted)
+    combine = subgraph(traced, [*first, *data, *theta], wanted)
     given = [*combine.nodes][: len(first) + len(data)]
     chain = not data and is_chain(combine, set(given))
     itemsize = traced.itemsize
@@ -83,14 +85,15 @@ def _cut(traced: Traced, rows: int, *, every: bool) -> Program:
     return Program(
         traced,
         tuple(affine),
-        traced.function(part(traced, inputs, ([layer.source for layer in affine], data))),
-        traced.function(part(traced, own, theta)),
+        traced.function(subgraph(traced, inputs, ([layer.source for layer in affine], data))),
+        traced.function(subgraph(traced, own, theta)),
         tuple(traced.entry(node) or 0 for node in own),
         traced.function(combine),
         chain,
         channels_last,
         sum(map(_elements, first)) * itemsize // rows,
         max(1, widest * itemsize // rows),
+        shape(wanted) if isinstance(wanted, fx.Node) else None,
     )
 
 

@@ -53,7 +53,7 @@ def ancestors(nodes: Iterable[fx.Node], stop: Iterable[fx.Node] = ()) -> set[fx.
     return found
 
 
-def part(traced: Traced, inputs: Sequence[fx.Node], wanted: Any) -> fx.Graph:
+def subgraph(traced: Traced, inputs: Sequence[fx.Node], wanted: Any) -> fx.Graph:
     """The part of a graph that computes `wanted` (nodes in any nesting) from the values of `inputs`."""
     needed = ancestors(nodes_in(wanted), inputs)
     graph = fx.Graph()

@@ -13,7 +13,7 @@ from landscape_core.objective.curvature import HessianOperator, checks
 from landscape_core.specs import InputError
 from landscape_core.tasks.losses import squared_error
 
-from .cases import CASES, Case, Referee, cnn, mlp, relu_mlp, sizes_of, tanh_mlp, tokens_loss
+from ..cases import CASES, Case, Referee, cnn, mlp, relu_mlp, sizes_of, tanh_mlp, tokens_loss
 
 SMALL = [case for case in CASES if case.curvature]
 
@@ -337,14 +337,14 @@ def test_kept_pieces_and_new_ones_give_the_same_and_memory_decides(kind, model):
     assert torch.equal(kept @ v, first)
     assert torch.equal(never @ v, first)
     assert torch.equal(never @ v, first)
-    pieces = len(given.sweep.batches("train"))
-    assert (kept._store.built, never._store.built) == (pieces, 2 * pieces)
-    assert len(kept._store._kept) == pieces
-    assert not never._store._kept
-    ((constant, per_row),) = kept._store.linear.values()
+    pieces = len(given.chunks("train"))
+    assert (kept._pieces.built, never._pieces.built) == (pieces, 2 * pieces)
+    assert len(kept._pieces._kept) == pieces
+    assert not never._pieces._kept
+    ((constant, per_row),) = kept._pieces.linear.values()
     some = make(memory=int(2 * constant + 65 * per_row))
     assert torch.equal(some @ v, first)
-    assert 0 < len(some._store._kept) < pieces
+    assert 0 < len(some._pieces._kept) < pieces
 
 
 def test_memory_is_measured_for_each_size_of_images():
@@ -353,10 +353,11 @@ def test_memory_is_measured_for_each_size_of_images():
     given = Objective(model().double(), F.cross_entropy, batches, dtype=torch.float64)
     operator = given.hessian(memory=1 << 18)
     operator @ given.theta
-    assert len(operator._store.linear) == 2
-    assert list(operator._store._kept) == [0]
+    assert len(operator._pieces.linear) == 2
+    assert list(operator._pieces._kept) == [0]
 
 
+@pytest.mark.foreign
 def test_models_and_losses_of_whole_batches_have_products():
     class Whole(nn.Module):
         def __init__(self):

@@ -234,6 +234,9 @@ def broken() -> nn.Sequential:
     return model
 
 
+WHOLE = pytest.mark.foreign  # they raise for a part of their batch
+
+
 @pytest.mark.parametrize(
     ("model", "loss", "inputs"),
     [
@@ -242,16 +245,18 @@ def broken() -> nn.Sequential:
         (lambda: mlp(4, 5, 3, extra=lambda n: nn.BatchNorm1d(n, track_running_stats=False)), F.cross_entropy, None),
         (lambda: nn.Linear(4, 3), lambda o, t: torch.cdist(o, o).mean(), None),
         (lambda: nn.Linear(4, 3), lambda o, t: F.cross_entropy(o, t, ignore_index=1), None),
-        (Mixing, F.cross_entropy, lambda x: (x, torch.full((90, 90), 1 / 90))),
-        (Graph, F.cross_entropy, None),
-        (lambda: Doubled(4, 3), F.cross_entropy, None),
-        (lambda: nn.GRU(4, 3), lambda o, t: F.cross_entropy(o[0][-1], t), lambda x: x.expand(45, 90, 4)),
+        pytest.param(Mixing, F.cross_entropy, lambda x: (x, torch.full((90, 90), 1 / 90)), marks=WHOLE),
+        pytest.param(Graph, F.cross_entropy, None, marks=WHOLE),
+        pytest.param(lambda: Doubled(4, 3), F.cross_entropy, None, marks=WHOLE),
+        pytest.param(
+            lambda: nn.GRU(4, 3), lambda o, t: F.cross_entropy(o[0][-1], t), lambda x: x.expand(45, 90, 4), marks=WHOLE
+        ),
     ],
     ids=["silent", "broken", "batch-norm", "pairs", "ignored-class", "mixing", "graph", "even", "time-first"],
 )
 def test_many_points_are_right_where_samples_see_each_other(model, loss, inputs, monkeypatch):
     """Then the data may not be cut into pieces for the cache, also if that cannot be seen at the given weights."""
-    monkeypatch.setattr("landscape_core.objective.sweep.CACHE_BYTES", 1)
+    monkeypatch.setattr("landscape_core.objective.chunks.CACHE_BYTES", 1)
     monkeypatch.setattr("landscape_core.objective.sweep.CHAIN_ROWS", 32)
     x, y = sizes_of(4, sizes=(90,))()[0]
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from torch import nn
 from landscape_core.objective import Objective
 from landscape_core.specs import InputError
 
-from .cases import CASES, Case, Referee, hooked, mlp, parametrized, relu_mlp, sizes_of, tanh_mlp
+from ..cases import CASES, Case, Referee, hooked, mlp, parametrized, relu_mlp, sizes_of, tanh_mlp
 
 SMALL = [case for case in CASES if case.curvature]
 

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..batches import Batch
+from ..foreign import Unplannable, pass_over
+from ..plain import PlainObjective
 from ..plans.chain import ELEMENTWISE
-from ..plans.graph import Traced, Unplannable, argument, shape
+from ..plans.graph import Traced, argument, shape
 from ..plans.stages import outputs
 from .outputs import OutputLoss
-
-if TYPE_CHECKING:
-    from ..objective import Objective
-    from .operator import CurvatureOperator
 
 BLOCK = 1 << 19  # numbers in one layer's values for a block of vectors: what a core's cache holds
 
@@ -40,14 +37,15 @@ class Weights:
 Step = Weights | Callable[[Tensor], Tensor]  # a layer, or a function of each number
 
 
-def find_chain(objective: Objective) -> tuple[Step, ...]:
+def find_chain(objective: PlainObjective) -> tuple[Step, ...]:
     """The steps of a network that is a chain; empty for any other."""
     try:
         batch = next(objective.batches("train")[0].chunks(2))
         network = objective.network
         network(batch.inputs)
         return _steps(Traced(network, batch)) if network.pure and isinstance(batch.inputs, Tensor) else ()
-    except Exception:  # whatever a model does when traced: the graph of its gradient serves it
+    except Exception as error:  # whatever a model does when traced: the graph of its gradient serves it
+        pass_over(error)
         return ()
 
 
@@ -132,16 +130,16 @@ class _Bend:
 
 
 class ChainPiece:
-    """The products of one chunk."""
+    """The products of one chunk at theta `(p,)`."""
 
-    def __init__(self, operator: CurvatureOperator, steps: Sequence[Step], batch: Batch):
-        entries = operator.objective.space.entries
-        parts = operator.parts(range(len(entries)), operator.theta)
+    def __init__(self, objective: PlainObjective, theta: Tensor, steps: Sequence[Step], batch: Batch):
+        entries = objective.space.entries
+        given = objective.space.tensors(theta, range(len(entries)))
 
         def tensor(place: int | Tensor) -> Tensor:
-            return parts[place] if isinstance(place, int) else place
+            return given[place] if isinstance(place, int) else place
 
-        self._parts_of = [(e.size, e.shape) for e in entries]
+        self._sizes = [(e.size, e.shape) for e in entries]
         value = batch.inputs.flatten(1)
         before: list[Tensor] = []
         for step in steps:
@@ -152,18 +150,18 @@ class ChainPiece:
             else:
                 value = step(value)
             value = value.detach()
-        self._loss = OutputLoss(operator.objective, value.requires_grad_(), batch)
+        self._loss = OutputLoss(objective, value.requires_grad_(), batch)
         adjoint = self._loss.slope[0]
         self._steps: list[_Layer | _Bend] = []
-        for step, given in zip(reversed(steps), reversed(before), strict=True):
+        for step, entering in zip(reversed(steps), reversed(before), strict=True):
             if isinstance(step, Weights):
                 weight = tensor(step.weight)
                 places = {name: place for name, place in vars(step).items() if isinstance(place, int)}
-                h = F.pad(given, (0, 1), value=1.0) if "bias" in places else given
+                h = F.pad(entering, (0, 1), value=1.0) if "bias" in places else entering
                 self._steps.insert(0, _Layer(places, weight, h, adjoint))
                 adjoint = adjoint @ weight
             else:
-                slope, second = _derivatives(step, given)
+                slope, second = _derivatives(step, entering)
                 self._steps.insert(0, _Bend(slope, None if second is None else second * adjoint))
                 adjoint = adjoint * slope
         layers = [s for s in self._steps if isinstance(s, _Layer)]
@@ -194,8 +192,8 @@ class ChainPiece:
 
     def _split(self, members: Sequence[int], rows: Tensor) -> dict[int, Tensor]:
         """Views `(k, *shape)` of the rows' parts, by entry."""
-        k, pieces = rows.shape[0], rows.split_with_sizes([self._parts_of[i][0] for i in members], 1)
-        return {i: piece.view(k, *self._parts_of[i][1]) for i, piece in zip(members, pieces, strict=True)}
+        k, pieces = rows.shape[0], rows.split_with_sizes([self._sizes[i][0] for i in members], 1)
+        return {i: piece.view(k, *self._sizes[i][1]) for i, piece in zip(members, pieces, strict=True)}
 
     def _add(self, v: dict[int, Tensor], out: dict[int, Tensor]) -> None:
         k = next(iter(v.values())).shape[0]

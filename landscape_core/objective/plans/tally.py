@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..accuracy import correct, is_largest
 from ..batches import Batch
-
-if TYPE_CHECKING:
-    from ..objective import Objective
+from ..plain import PlainObjective
 
 Found = tuple[Tensor, Tensor | None]  # for each point: what the batch adds to the sum of losses, and right answers
-CROSS_ENTROPIES = {("torch.nn.functional", "cross_entropy"), ("landscape_core.tasks.losses", "cross_entropy")}
 
 
-class Measure:
-    """What a batch adds to loss and accuracy, for the outputs of several points."""
+class Tally:
+    """What a batch adds to loss and accuracy, for the outputs of several points.
 
-    def __init__(self, objective: Objective, batch: Batch):
+    Many points take one call if the loss is a mean cross-entropy, which the caller says.
+    """
+
+    def __init__(self, objective: PlainObjective, batch: Batch, *, cross_entropy: bool):
         self.objective, self.batch = objective, batch
-        self._one_call = _is_cross_entropy(objective, batch)
+        self._one_call = cross_entropy and int(batch.targets.min()) >= 0
         if self._one_call:
             self._targets = batch.targets.reshape(1, -1)
             self._width = int(batch.targets.max()) + 1
@@ -62,15 +62,3 @@ def _fit(outputs: Any, targets: Tensor, width: int, samples_last: bool) -> bool:
         (outputs.shape[0], outputs.shape[1]) if samples_last else (outputs.shape[1], outputs.shape[0], *outputs.shape[2:])
     )
     return classes >= max(2, width) and tuple(others) == tuple(targets.shape)
-
-
-def _is_cross_entropy(objective: Objective, batch: Batch) -> bool:
-    """Whether the loss is the mean of -log softmax(scores)[target] over targets."""
-    loss, targets = objective.loss_function, batch.targets
-    if isinstance(loss, nn.CrossEntropyLoss):
-        plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.label_smoothing == 0
-        known = plain and loss.reduction == "mean" and not loss._forward_hooks and not loss._forward_pre_hooks
-    else:
-        known = (getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")) in CROSS_ENTROPIES
-    classes = isinstance(targets, Tensor) and targets.dtype == torch.int64 and targets.dim() >= 1
-    return known and classes and objective.reduction == "mean" and int(targets.min()) >= 0

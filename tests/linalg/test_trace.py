@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from landscape_core.linalg import Trace, dense_eigenpairs
+from landscape_core.linalg import Trace, dense_eigenpairs, estimated_trace
 from landscape_core.specs import InputError
 
-from .test_linalg_lanczos import Counted, rotated, tailed
+from .test_lanczos import Counted, rotated, tailed
 
 
 def ran(operator, **options):
@@ -148,3 +148,26 @@ def test_a_product_that_is_not_finite_is_said():
 def test_what_cannot_be_done_is_said(options, words):
     with pytest.raises(InputError, match=words):
         Trace(MATRIX, **options)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_call_gives_the_trace(way):
+    options = {"relative": 0.02, "max_products": 400, "seed": 3, **WAYS[way]}
+    found = estimated_trace(MATRIX, **options)
+    assert found.converged
+    assert 0 < found.standard_error <= 0.02 * abs(found.estimate)
+    assert abs(found.estimate - TRACE) <= 4 * found.standard_error
+    assert found.products <= 400
+    by_hand = ran(MATRIX, **options)
+    assert (found.estimate, found.standard_error, found.products) == (
+        by_hand.estimate,
+        by_hand.standard_error,
+        by_hand.products,
+    )
+
+
+def test_one_call_says_when_products_run_out():
+    found = estimated_trace(MATRIX, relative=1e-9, max_products=5)
+    assert (found.converged, found.products) == (False, 5)
+    with pytest.raises(InputError, match="at least 2 probes"):
+        estimated_trace(MATRIX, max_products=1)

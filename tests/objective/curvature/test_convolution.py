@@ -9,9 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from landscape_core.objective import Objective
 from landscape_core.objective.curvature import HessianOperator
+from landscape_core.objective.curvature.checks import facts
 from landscape_core.specs import InputError
 
-from .cases import Case, Referee, cnn, sizes_of
+from ..cases import Case, Referee, cnn, sizes_of
 
 aten = torch.ops.aten
 
@@ -161,7 +162,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+FOREIGN = pytest.mark.foreign  # they ask for gradients inside, which are switched off at the first look
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=FOREIGN) if n == "slope-functional" else n for n in MODELS])
 def test_products_are_the_dense_ones(name):
     model, shape = MODELS[name]
     case = Case(name, model, F.cross_entropy, sizes_of(*shape))
@@ -175,13 +179,19 @@ def test_products_are_the_dense_ones(name):
     found = hessian @ eye
     assert (found - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert (hessian.method, hessian.notes) == ("graph", ())
-    assert hessian.facts().lean == (name != "slope-functional")
+    assert facts(given).lean == (name != "slope-functional")
     plain = HessianOperator(given, theta) @ eye
     assert (found - plain).abs().max() <= 1e-10 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
-    ("model", "shape"), [(Slope, (2, 6)), (Checkpointed, (2, 4, 4)), (Partly, (2, 4, 4)), (Halved, (2, 4, 4))]
+    ("model", "shape"),
+    [
+        pytest.param(Slope, (2, 6), marks=FOREIGN),
+        (Checkpointed, (2, 4, 4)),
+        (Partly, (2, 4, 4)),
+        pytest.param(Halved, (2, 4, 4), marks=FOREIGN),
+    ],
 )
 def test_both_ways_to_write_a_model_give_one_matrix(model, shape):
     """Slopes of an energy inside forward (the Hessian is a third derivative), activations computed anew, gradients stopped."""
@@ -218,7 +228,7 @@ class Attentive(nn.Module):
         return torch.tanh(y).mean((2, 3)) * torch.sigmoid(slope.mean((2, 3)))
 
 
-@pytest.mark.parametrize("way", ["derivative", "checkpoint"])
+@pytest.mark.parametrize("way", [pytest.param("derivative", marks=FOREIGN), "checkpoint"])
 def test_what_looks_behind_a_norm_keeps_pytorchs_own_forms(way):
     case = Case("attentive", lambda: Attentive(way), F.cross_entropy, sizes_of(2, 4, 4))
     given = Objective(*case.build(), dtype=torch.float64)
@@ -226,7 +236,7 @@ def test_what_looks_behind_a_norm_keeps_pytorchs_own_forms(way):
     eye = torch.eye(hessian.shape[0], dtype=torch.float64)
     expected = HessianOperator(given, given.theta) @ eye
     assert (hessian @ eye - expected).abs().max() <= 1e-10 * expected.abs().max()
-    assert not hessian.facts().lean
+    assert not facts(given).lean
 
 
 class Counted(TorchDispatchMode):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from landscape_core.linalg import Quadrature, density, function_of, share_below
+from landscape_core.linalg import Quadrature, density, function_of, share_below, spectral_density
 from landscape_core.linalg.operators import random_signs
 from landscape_core.specs import InputError
 
-from .test_linalg_lanczos import Counted, rotated, tailed
+from .test_lanczos import Counted, rotated, tailed
 
 
 def ran(operator, *arguments, **options):
@@ -124,3 +124,47 @@ def test_memory_cuts_the_steps_and_says_so():
 def test_what_cannot_be_done_is_said():
     with pytest.raises(InputError, match="at least 1"):
         Quadrature(torch.eye(3), 0)
+
+
+def test_one_call_gives_the_density_of_the_dense_spectrum():
+    """Against the kernel summed over all eigenvalues, within the error that it states."""
+    values = tailed(200)
+    matrix = rotated(values)
+    found = spectral_density(matrix, probes=16, steps=80, width=0.3)
+    t = found.grid
+    exact = np.exp(-0.5 * ((t[:, None] - values) / 0.3) ** 2).mean(1) / (0.3 * np.sqrt(2 * np.pi))
+    assert found.density.shape == found.error.shape == t.shape
+    assert found.nodes.shape == found.weights.shape == (16, 80)
+    assert (np.abs(found.density - exact) <= 4 * found.error + 1e-3 * exact.max()).mean() > 0.99
+    assert found.mass == pytest.approx(1, abs=1e-6)
+    assert np.trapezoid(found.density, t) == pytest.approx(found.mass, abs=1e-3)
+    assert found.products == 16 * 80
+    by_hand = ran(matrix, 16, 80)
+    assert np.array_equal(found.nodes, by_hand.nodes)
+    assert np.array_equal(found.density, density(by_hand.nodes, by_hand.weights, t, 0.3)[0])
+
+
+def test_a_probe_of_all_steps_gives_the_eigenvalues_themselves():
+    values = np.array([-1.0, 0.5, 2.0, 7.0])
+    found = spectral_density(rotated(values), probes=1, steps=9)
+    assert np.allclose(found.nodes, values)
+    assert np.isnan(found.error).all()
+    assert found.width == pytest.approx(0.007 * 8)
+    assert found.grid[[0, -1]] == pytest.approx([-1 - 5 * found.width, 7 + 5 * found.width])
+    one = spectral_density(3 * torch.eye(5, dtype=torch.float64), grid=np.linspace(2, 4, 11))
+    assert (one.width, one.mass) == (3e-6, 1)
+    assert one.density[5] == one.density.max()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 0.0}, "width"),
+        ({"grid": np.array([1.0])}, "grid"),
+        ({"grid": np.array([1.0, 0.0])}, "grid"),
+        ({"probes": 0}, "probes"),
+    ],
+)
+def test_a_density_that_cannot_be_had_is_refused_in_one_line(options, words):
+    with pytest.raises(InputError, match=words):
+        spectral_density(rotated(np.arange(4.0)), **options)
