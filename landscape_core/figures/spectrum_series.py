@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ import plotly.graph_objects as go
 from landscape_core.specs import Array
 
 from .line import CUTS, CUTS_DARK
-from .quantity import has, number, text
+from .quantity import has, log_ticks, number, text
 from .statement import Data
 from .steps import place, step_axis
 from .style import Theme, base_layout, cartesian_axis, faint, message_figure, theme
 
-STEPS = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
-MOST, FEW = 7, 3  # such numbers on an axis, on one of a part of the height
+MOST, FEW = 7, 3  # numbers on a logarithmic axis, on one of a part of the height
 LIMIT = {False: "#c92a2a", True: "#ff8787"}  # red: what gradient descent does not survive
 
 
@@ -148,18 +146,6 @@ def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06, most:
     low, high = float(np.log10(values.min())), float(np.log10(values.max()))
     span = max(high - low, 0.5)
     bottom, top = low - 0.06 * span, high + room * span
-    places, words = log_ticks(bottom, top, most)
+    places = log_ticks(bottom, top, most)
+    words = [number(tick, 2) for tick in places]
     return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": places, "ticktext": words}
-
-
-def log_ticks(bottom: float, top: float, most: int) -> tuple[list[float], list[str]]:
-    """As many plain numbers as fit, at most `most`, between two powers of ten, and how they are written."""
-    powers = range(math.floor(bottom), math.ceil(top) + 1)
-    finer = [[step * 10.0**power for power in powers for step in steps] for steps in STEPS]
-    coarser = [[10.0**power for power in powers if power % stride == 0] for stride in range(1, len(powers) + 1)]
-    found: list[float] = []
-    for ticks in (*finer, *coarser):
-        found = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
-        if len(found) <= most:
-            break
-    return found, [number(tick, 2) for tick in found]
