@@ -11,7 +11,7 @@ from dash import Input, Output, callback, dcc, html
 
 from landscape_core.figures.align import align
 from landscape_core.figures.high_dimensions import high_dimensions_figure
-from landscape_core.figures.high_dimensions_claims import Claim, claims, high_dimensions_reading
+from landscape_core.figures.high_dimensions_claims import Claim, claims, frame_reading
 from landscape_core.figures.law_figures import LARGEST, LAWS, law_figure, volume_words
 from landscape_core.figures.style import message_figure
 from landscape_core.specs import InputError, Result
@@ -135,7 +135,7 @@ PAGE = AnalysisPage(
     ],
     views=VIEWS,
     draw=draw,
-    reading=high_dimensions_reading,
+    reading=frame_reading,  # the claims stand in the table below the picture
     downloads=("npz", "csv"),
     extra=_table,
     below=_laws,
@@ -149,33 +149,56 @@ register(PAGE.page)
     Input("high_dimensions-state", "data"),
 )
 def _claims(_drawn: Any, state: Mapping[str, Any] | None) -> Any:
-    """Hypothesis, measured value, what chance gives, and verdict, of the finished runs."""
+    """What is said and by whom, what intuition says, what was measured, chance, and what that means, of the finished runs."""
     found = [(entry["label"], color_of(i), stores.results().get(entry["key"])) for i, entry in entries_of(state)]
     done = [(label, color, claims(result)) for label, color, result in found if isinstance(result, Result)]
     return [_claim_table(done)] if done else []
 
 
 def _claim_table(runs: Sequence[tuple[str, str, Sequence[Claim]]]) -> html.Table:
-    """A row for each claim; of one run all that is said, of several a column each."""
-    names = list(dict.fromkeys(claim.hypothesis for *_, rows in runs for claim in rows))
-    by_name = [{claim.hypothesis: claim for claim in rows} for *_, rows in runs]
-    if len(runs) == 1:
-        head = [html.Th(word, scope="col") for word in ("Measured", "By chance", "Verdict")]
-    else:
-        head = [html.Th([_dot(color), label], scope="col") for label, color, _ in runs]
-    body = []
-    for name in names:
-        cells = [_cell(found.get(name)) for found in by_name] if len(runs) > 1 else _cells(by_name[0][name])
-        body.append(html.Tr([html.Th(name, scope="row"), *cells]))
-    return html.Table([html.Thead(html.Tr([html.Th("Claim"), *head])), html.Tbody(body)])
+    """Each claim once, and below it a row for each run."""
+    claimed = list({claim.hypothesis: claim for *_, rows in runs for claim in rows}.values())
+    several = len(runs) > 1
+    heads = [*(["Run"] if several else []), "Measured", "By chance", "What it means"]
+    bodies = []
+    for claim in claimed:
+        rows = [_claim_head(claim, len(heads))]
+        for label, color, own in runs:
+            item = next((item for item in own if item.hypothesis == claim.hypothesis), None)
+            name = [html.Th([_dot(color), label], scope="row")] if several else []
+            rows.append(html.Tr([*name, *_cells(item)]))
+        bodies.append(html.Tbody(rows))
+    return html.Table([html.Thead(html.Tr([html.Th(word, scope="col") for word in heads])), *bodies])
 
 
-def _cells(claim: Claim) -> list[html.Td]:
-    return [html.Td(claim.measured), html.Td(claim.baseline), html.Td(html.Strong(claim.verdict))]
+def _cells(claim: Claim | None) -> list[html.Td]:
+    if claim is None:
+        return [html.Td("–")] * 3
+    return [
+        html.Td(claim.measured),
+        html.Td(claim.baseline),
+        html.Td([html.Strong(claim.meaning), f" {claim.words}"]),
+    ]
 
 
-def _cell(claim: Claim | None) -> html.Td:
-    return html.Td([html.Strong(claim.verdict), f": {claim.measured}"] if claim else "–")
+def _claim_head(claim: Claim, columns: int) -> html.Tr:
+    more = [
+        html.Details(
+            [
+                html.Summary("Formula and source"),
+                html.P(claim.formula, className="formula"),
+                *([html.P(claim.source, className="source")] if claim.source else []),
+            ]
+        )
+    ]
+    return html.Tr(
+        html.Th(
+            [html.Strong(claim.name), html.P(claim.origin), *(more if claim.formula else [])],
+            colSpan=columns,
+            scope="rowgroup",
+            className="claim",
+        )
+    )
 
 
 def _dot(color: str) -> html.Span:
