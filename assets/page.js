@@ -37,9 +37,9 @@
             present: Boolean(present),
             opened: about.opened,
         };
-        // The layout came with its first pictures.
-        const drawn = about.dark === dark && about.present === want.present && want.running.length === 0;
-        return api.want(want, about.name, drawn && want.versions.every((version) => version === null || version === "done"));
+        // The layout came with its first pictures: of a job that ends meanwhile they show only a part.
+        const whole = keys.every((key, i) => !jobs[i] || (jobs[i].state === "done" && about.done.includes(key)));
+        return api.want(want, about.name, whole && about.dark === dark && about.present === want.present);
     };
 
     const shown = (name) =>

@@ -102,33 +102,56 @@ add("high_dimensions", extra=_table, below=_laws)
     Input("high_dimensions-state", "data"),
 )
 def _claims(_drawn: object, state: PageState | None) -> list[Component]:
-    """Hypothesis, measured value, what chance gives, and verdict, of the finished runs."""
+    """What is said and by whom, what intuition says, what was measured, chance, and what that means, of the finished runs."""
     found = [(entry, finished(entry)) for entry in entries_of(state)]
     done = [(entry.label, entry.color, claims(result)) for entry, result in found if result is not None]
     return [_claim_table(done)] if done else []
 
 
 def _claim_table(runs: Sequence[tuple[str, str, Sequence[Claim]]]) -> html.Table:
-    """A row for each claim; of one run all that is said, of several a column each."""
-    names = list(dict.fromkeys(claim.hypothesis for *_, rows in runs for claim in rows))
-    by_name = [{claim.hypothesis: claim for claim in rows} for *_, rows in runs]
-    if len(runs) == 1:
-        head = [html.Th(word, scope="col") for word in ("Measured", "By chance", "Verdict")]
-    else:
-        head = [html.Th([_dot(color), label], scope="col") for label, color, _ in runs]
-    body = []
-    for name in names:
-        cells = [_cell(found.get(name)) for found in by_name] if len(runs) > 1 else _cells(by_name[0][name])
-        body.append(html.Tr([html.Th(name, scope="row"), *cells]))
-    return html.Table([html.Thead(html.Tr([html.Th("Claim"), *head])), html.Tbody(body)])
+    """Each claim once, and below it a row for each run."""
+    claimed = list({claim.hypothesis: claim for *_, rows in runs for claim in rows}.values())
+    several = len(runs) > 1
+    heads = [*(["Run"] if several else []), "Measured", "By chance", "What it means"]
+    bodies = []
+    for claim in claimed:
+        rows = [_claim_head(claim, len(heads))]
+        for label, color, own in runs:
+            item = next((item for item in own if item.hypothesis == claim.hypothesis), None)
+            name = [html.Th([_dot(color), label], scope="row")] if several else []
+            rows.append(html.Tr([*name, *_cells(item)]))
+        bodies.append(html.Tbody(rows))
+    return html.Table([html.Thead(html.Tr([html.Th(word, scope="col") for word in heads])), *bodies])
 
 
-def _cells(claim: Claim) -> list[html.Td]:
-    return [html.Td(claim.measured), html.Td(claim.baseline), html.Td(html.Strong(claim.verdict))]
+def _cells(claim: Claim | None) -> list[html.Td]:
+    if claim is None:
+        return [html.Td("–")] * 3
+    return [
+        html.Td(claim.measured),
+        html.Td(claim.baseline),
+        html.Td([html.Strong(claim.meaning), f" {claim.words}"]),
+    ]
 
 
-def _cell(claim: Claim | None) -> html.Td:
-    return html.Td([html.Strong(claim.verdict), f": {claim.measured}"] if claim else "–")
+def _claim_head(claim: Claim, columns: int) -> html.Tr:
+    more = [
+        html.Details(
+            [
+                html.Summary("Formula and source"),
+                html.P(claim.formula, className="formula"),
+                *([html.P(claim.source, className="source")] if claim.source else []),
+            ]
+        )
+    ]
+    return html.Tr(
+        html.Th(
+            [html.Strong(claim.name), html.P(claim.origin), *(more if claim.formula else [])],
+            colSpan=columns,
+            scope="rowgroup",
+            className="claim",
+        )
+    )
 
 
 def _dot(color: str) -> html.Span:

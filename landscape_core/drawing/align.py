@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from .axes import FEW, MOST, log_ticks
+from .numbers import number
 
 
 def align(figures: Sequence[go.Figure], names: Sequence[str] = ("xaxis", "yaxis")) -> None:
@@ -36,6 +37,7 @@ def _join(axes: Sequence[go.layout.XAxis | go.layout.YAxis]) -> None:
     places, words = widest.tickvals, widest.ticktext
     known = {tuple(axis.tickvals) for axis in axes if axis.tickvals is not None}
     if widest.type == "log" and len(known) > 1:
-        places, words = log_ticks(low, high, FEW if np.ptp(widest.domain or (0, 1)) < 0.5 else MOST)
+        places = log_ticks(low, high, FEW if np.ptp(widest.domain or (0, 1)) < 0.5 else MOST)
+        words = [number(tick, 2) for tick in places]
     for axis in axes:
         axis.update(range=[low, high], tickvals=places, ticktext=words)

@@ -14,6 +14,7 @@ from .numbers import number
 from .style import Theme
 
 DECADES = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
+STRIDES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500)  # decades from number to number where there are many
 MOST, FEW = 7, 3  # such numbers on an axis, on one of a part of the height
 
 
@@ -50,21 +51,28 @@ def log_axis(colors: Theme, title: str, values: Array, room: float = 0.06, most:
     low, high = float(np.log10(values.min())), float(np.log10(values.max()))
     span = max(high - low, 0.5)
     bottom, top = low - 0.06 * span, high + room * span
-    places, words = log_ticks(bottom, top, most)
+    places = log_ticks(bottom, top, most)
+    words = [number(tick, 2) for tick in places]
     return cartesian_axis(colors, title) | {"type": "log", "range": [bottom, top], "tickvals": places, "ticktext": words}
 
 
-def log_ticks(bottom: float, top: float, most: int) -> tuple[list[float], list[str]]:
-    """As many plain numbers as fit, at most `most`, between two powers of ten, and how they are written."""
+def log_ticks(bottom: float, top: float, most: int) -> list[float]:
+    """As many plain numbers as fit, at most `most`, between two powers of ten."""
     powers = range(math.floor(bottom), math.ceil(top) + 1)
-    finer = [[step * 10.0**power for power in powers for step in steps] for steps in DECADES]
-    coarser = [[10.0**power for power in powers if power % stride == 0] for stride in range(1, len(powers) + 1)]
+    finer = ([float(f"{step}e{power}") for power in powers for step in steps] for steps in DECADES)
+    coarser = ([float(f"1e{power}") for power in powers if power % stride == 0] for stride in STRIDES)
     found: list[float] = []
     for ticks in (*finer, *coarser):
-        found = [tick for tick in ticks if bottom <= math.log10(tick) <= top]
+        found = [tick for tick in ticks if tick > 0 and bottom - 1e-9 <= math.log10(tick) <= top + 1e-9]
         if len(found) <= most:
             break
-    return found, [number(tick, 2) for tick in found]
+    return found
+
+
+def value_log_ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` plain numbers between two positive ones; round ones where the range is too narrow for those."""
+    found = log_ticks(math.log10(low), math.log10(high), count + 2)
+    return found if len(found) >= 3 else round_ticks(low, high, count)
 
 
 def round_ticks(low: float, high: float, count: int) -> list[float]:
@@ -77,17 +85,6 @@ def round_ticks(low: float, high: float, count: int) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)] or [low, high]
-
-
-def spaced_log_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers between two positive ones, evenly spread over decades where there are several."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        inside = [f * 10.0**d for d in decades for f in factors if low * 0.999 <= f * 10.0**d <= high * 1.001]
-        if len(inside) >= 3:
-            skip = math.ceil(len(inside) / (count + 2))
-            return inside[::skip]
-    return round_ticks(low, high, count)
 
 
 def tick_digits(ticks: Sequence[float]) -> int:

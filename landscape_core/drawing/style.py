@@ -14,6 +14,7 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 COLOR_MAPS = ("viridis", "cividis")  # readable with every common kind of colour vision
 DIVERGING = "RdBu_r"  # for differences, its white at zero
 MASK_COLOR = "#e64980"  # not finite; in neither of the colour maps
+UNDER_COLOR = "#a5d8ff"  # zero or negative on a log scale; in neither of them either
 CENTER_COLOR = "#ff922b"
 CUTS = {False: ("#1c7ed6", "#e8590c"), True: ("#4dabf7", "#ffa94d")}  # blue and orange, by dark: apart for every colour vision
 BESIDE = {False: "#9c36b5", True: "#da77f2"}  # purple: what is drawn beside the thing itself
@@ -28,7 +29,7 @@ class Theme:
     text: str
     muted: str
     grid: str
-    over: str  # cells above a clipped range
+    over: str  # what lies beyond a clipped range
     path: str
     halo: str  # outline that keeps the path visible on every colour of the map
     mark: str  # labels in 3-D, read against the paper and against the map
@@ -48,13 +49,18 @@ def cuts(dark: bool) -> tuple[str, str]:
     return CUTS[dark]
 
 
-def color_scale(name: str, over: str | None = None, share: float = 0.0) -> list[tuple[float, str]]:
-    """A colour map as plotly stops; with `over`, the last `share` of the range has that one colour (values above a clip)."""
+def color_scale(
+    name: str, inside: tuple[float, float] = (0.0, 1.0), under: str | None = None, over: str | None = None
+) -> list[tuple[float, str]]:
+    """A colour map as plotly stops, laid between the shares `inside`; beyond them one colour each, or the map's own ends."""
     stops = [(float(at), str(color)) for at, color in plotly.colors.get_colorscale(name)]
-    if over is None or share <= 0:
-        return stops
-    top = 1 - share
-    return [*((at * top, color) for at, color in stops), (top, over), (1.0, over)]
+    low, high = inside
+    first, last = under or stops[0][1], over or stops[-1][1]
+    return [
+        *([(0.0, first), (low, first)] if low > 0 else []),
+        *((low * (1 - at) + high * at, color) for at, color in stops),
+        *([(high, last), (1.0, last)] if high < 1 else []),
+    ]
 
 
 def faint(color: str, opacity: float) -> str:

@@ -105,11 +105,15 @@ def drawn(
     return made
 
 
-def reading(result: Result) -> list[Reading]:
-    """What a Result says: a list of `Reading(name, value, words, formula, source, verdict)`, empty where it says nothing."""
+def reading(result: Result, *, panel: bool = False) -> list[Reading]:
+    """What a Result says: a list of `Reading(name, value, words, formula, source, verdict)`, empty where it says nothing.
+
+    With `panel` only what the page's panel says, where a table of the page says the rest.
+    """
     stated = {name: value for name, value in result.spec.items() if name not in ("analysis", "source")}
     item = ANALYSES.get(str(result.spec.get("analysis")))
-    read = None if item is None else item.part("reading", "reading")
+    names = ("panel", "reading") if panel else ("reading",)
+    read = None if item is None else next((found for name in names if (found := item.part("reading", name))), None)
     if item is None or read is None:
         return []
     try:

@@ -161,7 +161,8 @@ class Analysis:
     Progress that returns the Result's arrays. figure.py: `figure(data, *, source, color, dark, title, compact, **view)`; and,
     where they are needed, `shared(datas, view)`, the keywords that small multiples have in common, `combined(datas, sources,
     view, dark)`, one picture of all of them or None, `rows(data)`, header and rows of the CSV file, and a function for each of
-    `files`. reading.py: `reading(data, spec)`, a list of Readings.
+    `files`. reading.py: `reading(data, spec)`, a list of Readings, and
+    `panel(data, spec)`, those that the page shows where it says the rest in a table of its own.
     """
 
     name: str

@@ -35,7 +35,6 @@ KEYS = [
     (("counterfactual", "fixed@0", {}), "8b10e9dddbc6e70ef899d1da68dbccbf"),
     (("counterfactual", "fixed@100", {"steps": 50, "optimizer": "adam", "lr": 0.01}), "bbc99cd506b1b9a00d9f9b948ae7c9d3"),
     (("high_dimensions", "fixed@last", {}), "750b325dab5573a64bba6248548a0cb6"),
-    (("high_dimensions", "other", {"curvature": 0, "checkpoints": 2}), "b34007a19a4fa4996614a085d0e7d191"),
     (("calibration", "fixed@0", {}), "2d1b5badb7154b5cf4e9e875c30de3ba"),
     (("calibration", "other@5", {"samples": 10, "dtype": "float64"}), "00a39e65353ea4f57a7d3dbc93db7d79"),
     (("train", None, {"task": "digits-mlp", "run": "fixed"}), "039b6078f7e9d78f2b41c9e1b56adfd8"),

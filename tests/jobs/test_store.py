@@ -257,16 +257,17 @@ def test_damaged_partial_arrays_are_dropped_with_one_line(on_disk, caplog, how):
 def test_pictures_are_never_half_read_while_they_are_replaced(store):
     owner = run(store, "k")
     store.advance("k", owner, Progress(0, 4, partial={"a": np.full(50_000, 0.0)}))
-    over = threading.Event()
+    over, seen = threading.Event(), set()
 
     def write():
-        for value in range(1, 40):
+        value = 0
+        while value < 40 or (len(seen) <= 3 and value < 10_000):  # until the reader has seen several
+            value += 1
             store.advance("k", owner, Progress(value, 40, partial={"a": np.full(50_000, float(value))}))
         over.set()
 
     thread = threading.Thread(target=write)
     thread.start()
-    seen = set()
     while not over.is_set():
         values = np.unique(store.partial("k")["a"])
         assert len(values) == 1

@@ -11,7 +11,18 @@ from ...drawing.axes import FEW, cartesian_axis, log_axis
 from ...drawing.known import Known, chosen, scalar
 from ...drawing.numbers import number
 from ...drawing.steps import edges, place, step_axis
-from ...drawing.style import BESIDE, Theme, base_layout, color_scale, cuts, faint, legend_below, message_figure, theme
+from ...drawing.style import (
+    BESIDE,
+    UNDER_COLOR,
+    Theme,
+    base_layout,
+    color_scale,
+    cuts,
+    faint,
+    legend_below,
+    message_figure,
+    theme,
+)
 from ...drawing.tracks import tracks_figure
 from ...specs import Array
 
@@ -72,7 +83,7 @@ def _share(
     at, other = place(steps), colors.muted
     small, spread = (np.asarray(data[f"gradient_share_minibatch{end}"], float) for end in ("", "_spread"))
     size = int(scalar(data, "minibatch_size") or 0)
-    floor = max(1e-7, _floor(data, baseline)) if log else 0.0
+    floor = _floor(data, baseline) if log else 0.0
     traces: list[Any] = []
     if size and np.isfinite(spread).any():
         inside = np.isfinite(small) & np.isfinite(spread)
@@ -93,7 +104,12 @@ def _share(
         hover = "%{y:.3p} at step %{customdata:,}<extra>" + name + "</extra>"
         line = {"color": ink, "width": width, "dash": dash}
         marks = {"mode": "lines+markers", "marker": {"size": 7 if width > 3 else 4, "color": ink}}
-        curve = {"x": at, "y": np.maximum(values, floor), "customdata": steps, "hovertemplate": hover}
+        lost = values < floor  # zero, which a logarithmic axis has no place for: a mark at its foot
+        curve = {"x": at, "y": np.where(lost, np.nan, values), "customdata": steps, "hovertemplate": hover}
+        if visible is True and lost.any():
+            mark = {"symbol": "triangle-down", "size": 9, "color": UNDER_COLOR, "line": {"width": 1.5, "color": ink}}
+            foot = {"x": at[lost], "y": np.full(int(lost.sum()), floor), "mode": "markers", "marker": mark}
+            traces.append(go.Scatter(**foot, name=f"zero: {name}", hoverinfo="name"))
         traces.append(go.Scatter(**curve, **marks, line=line, name=name, visible=visible))
     ends = {"x": [-0.06, 1.02 * float(at.max()) + 0.04], "y": [baseline, baseline], "mode": "lines"}
     line = {"color": colors.text, "width": 1.5, "dash": "dash"}
@@ -101,9 +117,9 @@ def _share(
     traces += _loss(data, at, steps, colors)
     y = cartesian_axis(colors, f"share in the top {k:.0f}") | {"domain": [LOSS_PART + 0.04, 1], "range": [-0.02, 1.04]}
     if log:
-        ticks = 10.0 ** np.arange(-7, 1)  # all of them: an axis may be stretched to that of another picture
+        ticks = 10.0 ** np.arange(-16, 1)  # all of them: an axis may be stretched to that of another picture
         words = [f"{100 * tick:g} %" for tick in ticks]
-        y |= {"type": "log", "range": [float(np.log10(floor)), 0.08], "tickvals": ticks, "ticktext": words}
+        y |= {"type": "log", "range": [float(np.log10(floor)) - 0.15, 0.08], "tickvals": ticks, "ticktext": words}
     else:
         y |= {"tickformat": ".0%"}
     x = step_axis(colors, steps) | {"anchor": "y2"}
@@ -117,10 +133,11 @@ def _share(
 
 
 def _floor(data: Known, baseline: float) -> float:
-    """The lower end of a logarithmic share axis: a decade below the smallest, at least one below the baseline."""
-    shares = np.concatenate([np.asarray(data[name], float) for name in ("gradient_share", "gradient_share_minibatch")])
+    """The foot of a logarithmic share axis: the power of ten below the smallest share and below half the baseline."""
+    names = ("gradient_share", "gradient_share_minibatch", "gradient_share_k_minus_1", "displacement_share")
+    shares = np.concatenate([np.asarray(data[name], float) for name in names])
     positive = shares[np.isfinite(shares) & (shares > 0)]
-    return float(10 ** np.floor(np.log10(min(positive.min(initial=1.0), baseline / 2))))
+    return float(10 ** (np.ceil(np.log10(min(positive.min(initial=1.0), baseline / 2))) - 1))
 
 
 def _loss(data: Known, at: Array, steps: Array, colors: Theme) -> list[Any]:

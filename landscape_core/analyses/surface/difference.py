@@ -43,15 +43,17 @@ def difference_figure(
 ) -> go.Figure:
     """Second minus first, on red and blue around white at zero: blue where the second is lower.
 
-    With `log` the quotient, log10(second / first). `value_range` is the largest deviation shown; None takes all. Points that
-    are not finite in either are masked. Raises InputError if the two surfaces don't share their coordinates.
+    With `log` the quotient, log10(second / first). `value_range` is the largest deviation shown, what lies beyond is grey; None
+    takes all. Points that are not finite in either are masked, with `log` those that are not positive too. Raises InputError if
+    the two surfaces don't share their coordinates.
     """
     problem = comparable(data_a, data_b)
     if problem:
         raise InputError(problem)
     a, b = read_slice(data_a, quantity), read_slice(data_b, quantity)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.log10(b.values / a.values) if log else b.values - a.values
+        # Not log10 of the quotient: of two negative values it is that of their sizes.
+        values = np.log10(b.values) - np.log10(a.values) if log else b.values - a.values
     values = np.where(np.isfinite(values), values, np.nan)
     exact = a.exact & b.exact
     base = base_quantity(quantity)
@@ -64,13 +66,14 @@ def difference_figure(
         return message_figure("There is no point yet that both pictures have.", dark=dark, title=heading)
     largest = float(np.nanmax(np.abs(values))) or 1e-12
     top = min(value_range or largest, largest)
-    scale = Scale(part.quantity, -top, top, log=False, clipped=0, floored=0)
+    scale = Scale(part.quantity, -top, top, log=False).count(values[exact])
     flat = part.betas is None or kind == "line"
     low = float(np.nanmin(values[exact])) if exact.any() else 0.0
     high = float(np.nanmax(values[exact])) if exact.any() else 0.0
     share = float((values[exact] < 0).mean()) if exact.any() else 0.0
     said = [
         *part.remarks(),
+        *scale.remarks(),
         f"Blue: {names[1]} is lower (at {100 * share:.0f} % of the points); from {format_value(part.quantity, low, 3)} "
         f"to {format_value(part.quantity, high, 3)}.",
     ]

@@ -44,10 +44,11 @@ def figure(
 
     `quantity` is loss, accuracy or error, or one of them with `_test`, or a convexity. `limits` (plain units, from `shared`) is
     the scale of several pictures beside each other; without it `clip` is the share of the lowest values in per cent that the
-    scale holds. What lies above is drawn clipped, in grey, and counted. `log` draws log10 of the values, at least the lower end
-    of the range. `path`, `flow` and `walk` lay trajectory, arrows downhill and a random walk over it. Colours are viridis; a
-    convexity has its white at zero. A plane with kind "line" shows its two cuts through the centre; a line is a line whatever
-    the kind. `color` (#rrggbb) is the checkpoint's own. `compact` is for small multiples.
+    scale holds. What lies beyond is drawn clipped, in grey, and counted. `log` draws log10 of the values; what has none, zero
+    and negative, stands at the lower end in a colour of its own, counted too. `path`, `flow` and `walk` lay trajectory, arrows
+    downhill and a random walk over it. Colours are viridis; a convexity has its white at zero. A plane with kind "line" shows
+    its two cuts through the centre; a line is a line whatever the kind. `color` (#rrggbb) is the checkpoint's own. `compact` is
+    for small multiples.
 
     Points that are not finite are masked in pink and counted; points not yet evaluated come from the estimate, and the picture
     says so. Until one cell is known the figure is a sentence. Raises InputError if the data doesn't hold the quantity.
@@ -87,12 +88,12 @@ def figure(
         "walk": walk,
         "compact": compact,
     }
+    heights = [] if route is None else list(route.height[route.inside])
     if flat:
         traces = line_traces(data, part, scale, colors, color=color, dark=dark, path=path)
-        layout |= line_axes(data, part, scale, colors)
+        layout |= line_axes(data, part, scale, colors, heights)
     elif kind == "3d":
         traces = solid_traces(data, part, scale, colors, **options)
-        heights = [] if route is None else list(route.height[route.inside])
         layout["scene"] = solid_scene(data, part, scale, colors, heights, compact)
     else:
         traces = flat_traces(data, part, scale, colors, kind=kind, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import plotly.graph_objects as go
 
 from ...drawing.axes import cartesian_axis
 from ...drawing.known import has
-from ...drawing.style import CENTER_COLOR, MASK_COLOR, Theme, cuts, faint
+from ...drawing.style import CENTER_COLOR, MASK_COLOR, UNDER_COLOR, Theme, cuts, faint
 from ...specs import Array
 from .overlays import anchor_points, center_point, read_path
 from .quantity import Quantity, Scale, axis_title, base_quantity, format_value, read_slice
@@ -22,13 +24,13 @@ def line_traces(
     """The traces of a line chart: the band of a bundle of lines, or the two cuts of a plane."""
     own = cuts(dark)[0]
     if part.betas is not None:
-        return _cuts(part, scale, dark)
+        return _cuts(part, scale, colors, dark)
     tint = color or own
     traces = _band(part, scale, tint)
     other = f"{part.quantity}_test"
     if has(data, other):
         test = read_slice(data, other)
-        mean = scale.place(_mean(test.values))
+        mean = scale.curve(_mean(test.values))
         words = _hover(test.quantity, test.label, test.values)
         name = f"{base_quantity(part.quantity)}, test samples"
         traces.append(
@@ -43,14 +45,29 @@ def line_traces(
         traces.append(
             go.Scatter(x=at, y=top, mode="markers", marker=marker, hovertext="not finite", hoverinfo="text", name="not finite")
         )
+    traces += _floored([part.alphas[(part.values <= 0).any(axis=0)]], scale, colors)
     return traces + _marks(data, part, scale, colors, path)
 
 
-def line_axes(data: Mapping[str, Any], part: Quantity, scale: Scale, colors: Theme) -> dict[str, Any]:
-    """Axes of a line chart; the vertical one carries the shared range and its own ticks."""
+def _floored(places: Sequence[Array], scale: Scale, colors: Theme) -> list[Any]:
+    """Marks at the foot of the picture where a line has no logarithm."""
+    at = np.concatenate(places)
+    if not (scale.log and at.size):
+        return []
+    marker = {"symbol": "triangle-down", "size": 9, "color": UNDER_COLOR, "line": {"width": 1, "color": colors.text}}
+    foot, words = np.full(at.size, scale.bounds[0]), "zero or negative"
+    return [go.Scatter(x=at, y=foot, mode="markers", marker=marker, hovertext=words, hoverinfo="text", name=words)]
+
+
+def line_axes(
+    data: Mapping[str, Any], part: Quantity, scale: Scale, colors: Theme, heights: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Axes of a line chart; the vertical one carries the shared range, the heights of the path, and its own ticks."""
     low, high = scale.bounds
+    known = [value for value in heights if np.isfinite(value) and not (scale.log and value <= 0)]
+    low = min([low, *(float(scale.place(value)) for value in known)])
     pad = 0.05 * (high - low)
-    places, words = scale.ticks(7)
+    places, words = replace(scale, clipped=0, floored=0).ticks(7, min(known, default=math.inf))  # no band of colour here
     both = part.betas is not None and axis_title(data, 0)[1:] == axis_title(data, 1)[1:]
     title = "α or β" + axis_title(data, 0)[1:] if both else axis_title(data, 0) if part.betas is None else "α or β"
     ends = [part.alphas] if part.betas is None else [part.alphas, part.betas]
@@ -100,7 +117,7 @@ def _band(part: Quantity, scale: Scale, tint: str) -> list[Any]:
         traces.append(go.Scatter(y=top, **{**edge, "showlegend": True}, **fill, name="± 1 standard deviation"))
         gap = np.full((count, 1), np.nan)
         x = np.column_stack([np.tile(part.alphas, (count, 1)), gap]).reshape(-1)
-        y = np.column_stack([scale.place(part.values), gap]).reshape(-1).astype(np.float32)
+        y = np.column_stack([scale.curve(part.values), gap]).reshape(-1).astype(np.float32)
         thin = {"color": faint(tint, 0.35), "width": 1}
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=thin, hoverinfo="skip", name=f"{count} random directions"))
     name = part.label + (", mean" if count > 1 else "")
@@ -108,7 +125,7 @@ def _band(part: Quantity, scale: Scale, tint: str) -> list[Any]:
     traces.append(
         go.Scatter(
             x=part.alphas,
-            y=scale.place(mean),
+            y=scale.curve(mean),
             mode="lines",
             line=line,
             name=name,
@@ -118,12 +135,12 @@ def _band(part: Quantity, scale: Scale, tint: str) -> list[Any]:
     if part.partial:
         done = part.exact.all(axis=0)
         dots = {"color": tint, "size": 5}
-        y = scale.place(mean[done])
+        y = scale.curve(mean[done])
         traces.append(go.Scatter(x=part.alphas[done], y=y, mode="markers", marker=dots, hoverinfo="skip", name="exact points"))
     return traces
 
 
-def _cuts(part: Quantity, scale: Scale, dark: bool) -> list[Any]:
+def _cuts(part: Quantity, scale: Scale, colors: Theme, dark: bool) -> list[Any]:
     """The row and the column of a plane that come nearest to the centre."""
     assert part.betas is not None
     i, j = int(np.abs(part.alphas).argmin()), int(np.abs(part.betas).argmin())
@@ -138,14 +155,14 @@ def _cuts(part: Quantity, scale: Scale, dark: bool) -> list[Any]:
         traces.append(
             go.Scatter(
                 x=x,
-                y=scale.place(values),
+                y=scale.curve(values),
                 mode="lines",
                 line=line,
                 name=name,
                 **_hover(part.quantity, part.label, values[None]),
             )
         )
-    return traces
+    return traces + _floored([x[values <= 0] for x, values, _ in both], scale, colors)
 
 
 def _marks(data: Mapping[str, Any], part: Quantity, scale: Scale, colors: Theme, path: bool) -> list[Any]:

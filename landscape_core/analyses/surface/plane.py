@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,12 @@ import plotly.graph_objects as go
 
 from ...drawing.axes import cartesian_axis, scene_axis
 from ...drawing.known import has
-from ...drawing.style import CENTER_COLOR, MASK_COLOR, Theme, color_scale
+from ...drawing.style import CENTER_COLOR, MASK_COLOR, UNDER_COLOR, Theme, color_scale
 from ...specs import Array
 from .overlays import STEP, Route, anchor_points, center_point, interpolate, read_arrows, read_path, read_walk
-from .quantity import OVER_SHARE, Quantity, Scale, axis_title, base_quantity, format_value, sample_words
+from .quantity import BANDS, Quantity, Scale, axis_title, base_quantity, format_value, sample_words
 
-BANDS = round(1 / OVER_SHARE) - 1  # contour bands inside the range
+CONTOURED = (0.5 / (BANDS + 1), (BANDS + 0.5) / (BANDS + 1))  # plotly fills a contour map from half a band below to half above
 CAMERA = {"eye": {"x": 1.05, "y": -1.3, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.16}}
 WALK: dict[str, Any] = {"mode": "lines", "hoverinfo": "skip", "name": "random walk with the same steps"}
 PIN = 0.22  # height of the pins that carry marks in 3-D, as a share of the range: a mark on the surface hides behind its folds
@@ -43,7 +44,7 @@ def flat_traces(
         "z": _f32(scale.colors(part.values)).T,
         "zmin": low,
         "zmax": high,
-        "colorscale": color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
+        "colorscale": _colors(colormap, scale, colors, CONTOURED if kind == "contour" else scale.inside),
         "colorbar": color_bar(data, part, scale, compact),
         **hover(data, part, scale),
     }
@@ -92,11 +93,12 @@ def solid_traces(
     """The traces of a 3-D surface."""
     low, high = scale.color_bounds
     bottom, top = scale.bounds
+    step = (top - bottom) / BANDS
     lines = {
         "show": True,
-        "start": bottom,
-        "end": top,
-        "size": (top - bottom) / BANDS,
+        "start": bottom + step,  # a line at the level of what is clipped would speckle it
+        "end": top - step,
+        "size": step,
         "width": 1,
         "color": "rgba(255,255,255,0.35)",
     }
@@ -107,10 +109,10 @@ def solid_traces(
             x=part.alphas,
             y=part.betas,
             z=_f32(scale.heights(part.values)).T,
-            surfacecolor=_f32(scale.colors(part.values)).T if scale.clipped else None,
+            surfacecolor=_f32(scale.colors(part.values)).T if scale.clipped or scale.floored else None,
             cmin=low,
             cmax=high,
-            colorscale=color_scale(colormap, colors.over if scale.clipped else None, OVER_SHARE),
+            colorscale=_colors(colormap, scale, colors, scale.inside),
             colorbar=color_bar(data, part, scale, compact),
             contours={"z": lines},
             lighting={"ambient": 0.72, "diffuse": 0.55, "specular": 0.08, "roughness": 0.85, "fresnel": 0.05},
@@ -142,6 +144,12 @@ def solid_traces(
     return traces + _solid_marks(data, part, scale, colors)
 
 
+def _colors(colormap: str, scale: Scale, colors: Theme, inside: tuple[float, float]) -> list[tuple[float, str]]:
+    """The colour map of the range, and at an end where values are clipped the colour that says so."""
+    under = (UNDER_COLOR if scale.log else colors.over) if scale.floored else None
+    return color_scale(colormap, inside, under, colors.over if scale.clipped else None)
+
+
 def color_bar(data: Mapping[str, Any], part: Quantity, scale: Scale, compact: bool) -> dict[str, Any]:
     """The colour bar with ticks in the quantity's own units, also on a log scale."""
     places, words = scale.ticks(5 if compact else 7)
@@ -168,7 +176,7 @@ def hover(data: Mapping[str, Any], part: Quantity, scale: Scale, solid: bool = F
     base, test = base_quantity(part.quantity), "_test" if part.quantity.endswith("_test") else ""
     other = ("accuracy" if base == "loss" else "loss") + test
     columns, lines = [], ["α %{x:.3g}, β %{y:.3g}"]
-    if scale.log or scale.clipped:
+    if scale.log or scale.clipped or scale.floored:
         columns.append(part.values)
         lines.append(f"<b>{part.label} %{{customdata[0]:{_format(base)}}}</b>")
     else:
@@ -198,12 +206,15 @@ def solid_scene(
 ) -> dict[str, Any]:
     """The 3-D scene; its z axis also takes in the real heights of the path. A small one stands a little farther away."""
     assert part.betas is not None
-    places, words = scale.ticks(5)
     bottom, top = scale.bounds
-    inside = [float(scale.place(value)) for value in heights if np.isfinite(value)]
+    known = [value for value in heights if np.isfinite(value) and not (scale.log and value <= 0)]
+    inside = [float(scale.place(value)) for value in known]
+    places, words = scale.ticks(5, min(known, default=math.inf))
     z = scene_axis(colors, "")  # the colour bar names it; beside the axis it is cut off where the picture is narrow
     peak = top if scale.clipped else max([top, *inside])
-    z |= {"tickvals": places, "ticktext": words, "range": [min([bottom, *inside]), peak + 0.02 * (peak - bottom)]}
+    foot = min([bottom, *inside])
+    margin = 0.02 * (peak - foot)  # what is flat at the very end of the axis is not drawn
+    z |= {"tickvals": places, "ticktext": words, "range": [foot - margin, peak + margin]}
     return {
         "bgcolor": colors.paper,
         "xaxis": {**scene_axis(colors, axis_title(data, 0)), "range": [part.alphas[0], part.alphas[-1]]},
@@ -216,9 +227,11 @@ def solid_scene(
 
 
 def _f32(values: Any) -> Array:
-    """Half the bytes, and more digits than a screen has."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values, dtype=np.float32)
+    """Half the bytes, and more digits than a screen has; what would become zero or infinite stays as it is."""
+    with np.errstate(over="ignore", under="ignore"):
+        wide, narrow = np.asarray(values, dtype=np.float64), np.asarray(values, dtype=np.float32)
+    lost = (np.isfinite(wide) & ~np.isfinite(narrow)) | ((wide != 0) & (narrow == 0))
+    return wide if lost.any() else narrow
 
 
 def _format(base: str) -> str:
@@ -295,7 +308,8 @@ def _solid_path(route: Route, scale: Scale, colors: Theme, lift: float) -> list[
     """The path at its real height, its shadow in the plane dotted, and a thin stem between the two."""
     x, y = (np.where(route.inside, route.points[:, k], np.nan) for k in (0, 1))
     shadow = scale.heights(route.plane) + lift
-    real = np.where(np.isfinite(route.height), scale.heights(route.height) + lift, shadow)
+    height = np.minimum(scale.place(route.height), scale.bounds[1])  # it may lie below all of the surface
+    real = np.where(np.isfinite(height), height + lift, shadow)
     words = {"hovertext": route.hover(scale.quantity), "hoverinfo": "text", "name": "path of training"}
     marker = {"size": 3, "color": "#ffffff", "line": {"width": 1, "color": "#212529"}}
     line = {"color": CENTER_COLOR, "width": 6}

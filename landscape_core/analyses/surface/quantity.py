@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ...drawing.axes import round_ticks, spaced_log_ticks, tick_digits
+from ...drawing.axes import round_ticks, tick_digits, value_log_ticks
 from ...drawing.known import has, scalar, text
 from ...drawing.numbers import number
 from ...specs import Array, InputError
 
 QUANTITIES = ("loss", "accuracy", "error")
 CONVEXITIES = {"convexity": "convexity, all directions", "convexity_plane": "convexity in the plane"}
-FLOOR_SHARE = 1e-6  # of the largest value: what a log scale shows of a loss at most
-OVER_SHARE = 1 / 15  # of the colour range, for values above a clip
+BANDS = 14  # of colour inside the range; one more at an end where values lie beyond it
+NO_LOGARITHM = {"0": "at zero", "≤ 0": "at zero or below"}
+STEPS = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
+STRIDES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500)  # decades from number to number where there are many
 
 
 def base_quantity(quantity: str) -> str:
@@ -163,14 +165,15 @@ def _joined(line: Array, known: Array) -> Array:
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become positions and colours: linear or log10, from `low` to `high`; above `high` is clipped."""
+    """How values become positions and colours: linear or log10, from `low` to `high`; beyond, they are clipped and marked."""
 
     quantity: str
     low: float
     high: float
     log: bool
-    clipped: int  # points above high
-    floored: int  # points below the floor of the log scale
+    clipped: int = 0  # points above high
+    floored: int = 0  # points below low; on a log scale they are zero or negative, unless the range was chosen otherwise
+    under: str = ""  # what the floored are, as an end of the colour bar
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -181,49 +184,80 @@ class Scale:
 
     @property
     def color_bounds(self) -> tuple[float, float]:
-        """The range of the colours: one band more than `bounds` where something is clipped."""
+        """The range of the colours: one band more than `bounds` at an end where something is clipped."""
         low, high = self.bounds
-        return low, high + ((high - low) * OVER_SHARE / (1 - OVER_SHARE) if self.clipped else 0.0)
+        band = (high - low) / BANDS
+        return low - (band if self.floored else 0.0), high + (band if self.clipped else 0.0)
+
+    @property
+    def inside(self) -> tuple[float, float]:
+        """Where `bounds` lie within `color_bounds`, as shares."""
+        (low, high), (first, last) = self.bounds, self.color_bounds
+        return (low - first) / (last - first) if self.floored else 0.0, (high - first) / (last - first) if self.clipped else 1.0
+
+    def beyond(self, values: Any) -> tuple[Array, Array]:
+        """Which values lie below the range, and which above it, by more than rounding."""
+        array = np.asarray(values, dtype=np.float64)
+        share, slack = (1e-9, 0.0) if self.log else (0.0, 1e-9 * max(abs(self.high), abs(self.low)))
+        return array < self.low * (1 - share) - slack, array > self.high * (1 + share) + slack
+
+    def count(self, values: Array) -> Scale:
+        """The same scale, knowing how many of the values it clips."""
+        below, above = self.beyond(values)
+        under = ""
+        if below.any():
+            lost = self.log and bool((values[below] <= 0).all())
+            zero = lost and not (values[below] < 0).any()
+            under = "0" if zero else "≤ 0" if lost else f"< {format_value(self.quantity, self.low, 2)}"
+        return replace(self, clipped=int(above.sum()), floored=int(below.sum()), under=under)
 
     def place(self, values: Any) -> Array:
-        """Values as plotted: log10 of them (at least the floor) on a log scale, themselves otherwise."""
+        """Values as plotted: themselves, or on a log scale log10 of them, and `low` for what has no logarithm."""
         array = np.asarray(values, dtype=np.float64)
         if not self.log:
             return array
-        with np.errstate(invalid="ignore"):
-            return np.log10(np.maximum(array, self.low))
+        return np.log10(np.where(array <= 0, self.low, array))
+
+    def curve(self, values: Any) -> Array:
+        """`place`, with a gap where there is no logarithm."""
+        array = np.asarray(values, dtype=np.float64)
+        return np.where(array <= 0, np.nan, self.place(array)) if self.log else array
 
     def heights(self, values: Any) -> Array:
-        """`place`, cut off at the top of the range."""
-        return np.minimum(self.place(values), self.bounds[1])
+        """`place`, cut off at both ends of the range."""
+        return np.clip(self.place(values), *self.bounds)
 
     def colors(self, values: Any) -> Array:
-        """`place`, with everything above the range at the one colour that means clipped."""
-        placed = self.place(values)
-        return np.where(placed > self.bounds[1], self.color_bounds[1], placed)
+        """`place`, with everything beyond an end of the range at the one colour that means so."""
+        below, above = self.beyond(values)
+        first, last = self.color_bounds
+        return np.where(below, first, np.where(above, last, self.heights(values)))
 
-    def ticks(self, count: int = 6) -> tuple[list[float], list[str]]:
-        """Positions and texts of round values inside the range; where clipped, the last says so."""
-        plain = spaced_log_ticks(self.low, self.high, count) if self.log else round_ticks(self.low, self.high, count)
+    def ticks(self, count: int = 6, low: float = math.inf) -> tuple[list[float], list[str]]:
+        """Positions and texts of round values from `low`, or the range's own, up; where clipped, the end says so."""
+        start = min(self.low, low)
+        plain = value_log_ticks(start, self.high, count) if self.log else round_ticks(start, self.high, count)
         digits = tick_digits(plain) if not self.log else 3
-        places = [float(self.place(value)) for value in plain]
-        words = [format_value(self.quantity, value, digits) for value in plain]
+        ticks = [(float(self.place(value)), format_value(self.quantity, value, digits)) for value in plain]
+        (bottom, top), (first, last) = self.bounds, self.color_bounds
+        step = (last - first) * 0.05  # a tick that close to the one for clipped values would be unreadable
+        if self.floored:
+            ticks = [((first + bottom) / 2, self.under), *(tick for tick in ticks if tick[0] > bottom + step)]
         if self.clipped:
-            low, high = self.color_bounds
-            step = (high - low) * 0.05  # a tick that close to the one for clipped values would be unreadable
-            kept = [(p, w) for p, w in zip(places, words, strict=True) if p < self.bounds[1] - step]
-            places, words = [p for p, _ in kept], [w for _, w in kept]
-            places.append((self.bounds[1] + high) / 2)
-            words.append(f"> {format_value(self.quantity, self.high, 2)}")
-        return places, words
+            over = f"> {format_value(self.quantity, self.high, 2)}"
+            ticks = [*(tick for tick in ticks if tick[0] < top - step), ((top + last) / 2, over)]
+        return [place for place, _ in ticks], [word for _, word in ticks]
 
     def remarks(self) -> list[str]:
-        """What must be said of the scale: clipped and floored points."""
+        """What must be said of the scale: points above and below it."""
         said = []
         if self.clipped:
             said.append(f"{_points(self.clipped)} above {format_value(self.quantity, self.high, 3)} clipped (grey).")
-        if self.floored:
-            said.append(f"Log scale with floor {format_value(self.quantity, self.low, 2)}: {_points(self.floored)} below it.")
+        if self.floored and self.under in NO_LOGARITHM:
+            said.append(f"Light blue: {_points(self.floored)} {NO_LOGARITHM[self.under]}, where there is no logarithm.")
+        elif self.floored:
+            tint = "light blue" if self.log else "grey"
+            said.append(f"{_points(self.floored)} below {format_value(self.quantity, self.low, 3)} clipped ({tint}).")
         return said
 
 
@@ -232,7 +266,7 @@ def value_range(
 ) -> tuple[float, float] | None:
     """The range shared by several slices, in plain units: smallest value to the `clip` quantile; None with nothing to show.
 
-    With `log` it starts at a floor: half a sample for an error or accuracy of zero, at least 1e-6 of the top for a loss.
+    With `log` it starts at the smallest positive value, or where an error or accuracy is zero, at half a sample.
     """
     values, size = [], 0.0
     for data in datas:
@@ -256,29 +290,24 @@ def value_range(
     positive = known[known > 0]
     if not positive.size:
         return 1e-12, 1.0
-    if base_quantity(quantity) != "loss":
-        floor = 0.5 / size if size else float(positive.min()) / 2
-    else:
-        floor = float(positive.max()) * FLOOR_SHARE
-    low = max(float(positive.min()), floor) if known.min() > 0 else max(floor, 1e-300)
+    low = float(positive.min())
+    if base_quantity(quantity) != "loss" and known.min() <= 0:
+        low = min(low, 0.5 / size if size else low / 2)
     return low, max(high, low)
 
 
 def scale_for(part: Quantity, limits: tuple[float, float] | None, log: bool) -> Scale:
     """The scale of one picture; `limits` is the shared range in plain units, None takes the slice's own."""
-    finite = part.values[np.isfinite(part.values)]
+    known = part.values[np.isfinite(part.values) & part.exact]
     if limits is None:
         own = {"alphas": part.alphas, part.quantity: part.values} | ({} if part.betas is None else {"betas": part.betas})
         limits = value_range([own], part.quantity, log) or (0.0, 1.0)
     low, high = limits
     log = log and part.quantity not in CONVEXITIES
     if log and low <= 0:
-        low = max(high * FLOOR_SHARE, 1e-300)
+        low = float(np.min(known, initial=high if high > 0 else 1.0, where=known > 0))
         high = max(high, low)
-    slack = 1e-9 * max(abs(high), abs(low))
-    clipped = int((finite[part.exact[np.isfinite(part.values)]] > high + slack).sum())
-    floored = int((finite < low - slack).sum()) if log else 0
-    return Scale(part.quantity, low, high, log, clipped, floored)
+    return Scale(part.quantity, low, high, log).count(known)
 
 
 def _points(count: int) -> str:

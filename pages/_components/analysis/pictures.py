@@ -94,7 +94,7 @@ def pictures(
             titles=[entry.label for entry in entries],
             dark=dark,
         )
-        readings = [(entry.label, entry.color, presenting.reading(data)) for entry, data in done]
+        readings = [(entry.label, entry.color, presenting.reading(data, panel=True)) for entry, data in done]
     except InputError as error:
         return Pictures(message=[*problems, _message("This cannot be drawn", str(error))])
     except Exception as error:  # of an analysis: its page says so, and nothing else is touched

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -230,9 +231,34 @@ def test_every_claim_has_a_measured_value_a_baseline_and_a_verdict(plain):
     assert len(found) == 13
     assert all(claim.measured and claim.baseline and claim.verdict in MARKS for claim in found.values())
     rows = reading(result)
-    assert {row.name for row in rows} >= set(found)
+    assert {row.name for row in rows} >= {claim.name for claim in found.values()}
     assert found["One step is as good as random to the next"].verdict == "fails"
     assert not any(word in row.words for row in rows for word in ("nan", "None"))
+    for claim in found.values():
+        words = claim.reading().words
+        assert claim.who in words
+        assert "Three-dimensional intuition: " in words
+        assert claim.baseline in words
+        assert not re.search(r"\b(holds|fails)\.", words.lower())  # of what?
+
+
+def test_a_verdict_names_what_it_is_about(plain):
+    """Of two claims that this run does not bear out, one contradicts intuition and the other is intuition's own."""
+    result = changed(plain[1], theta_norm=np.array([1.0, 1.5, 3, 3, 2, 1]), plane_share_path=np.full(6, 0.1))
+    found = {claim.hypothesis: claim for claim in claims(result)}
+    shell, axes = found["The weights stay in a thin shell"], found["Two principal axes show where training goes"]
+    assert shell.verdict == axes.verdict == "fails"
+    assert shell.meaning.startswith("The claim does not describe this run: the norm changes more than")
+    assert axes.meaning.startswith("Neither the claim nor the intuition describes this run: the plane of the path misses")
+    both = changed(plain[1], theta_norm=np.full(6, 3.0), plane_share_path=np.full(6, 0.9))
+    found = {claim.hypothesis: claim for claim in claims(both)}
+    shell, axes = found["The weights stay in a thin shell"], found["Two principal axes show where training goes"]
+    assert shell.verdict == axes.verdict == "holds"
+    assert shell.meaning.startswith("The claim describes this run, and the intuition does not: the norm changes no more")
+    assert axes.meaning.startswith("The claim describes this run, and so does the intuition: the plane of the path holds")
+    start = changed(plain[1], cosine_path=np.array([np.nan, 0, 1, 1, 1, 1.0]), parameters=1e6)
+    late = next(claim for claim in claims(start) if claim.hypothesis.startswith("Descent has forgotten"))
+    assert late.meaning.startswith("The claim describes the start only: later downhill is tied to the way gone")
 
 
 def test_a_random_walk_is_told_from_descent():

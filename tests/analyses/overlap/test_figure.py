@@ -48,6 +48,17 @@ def test_share_and_loss_stand_over_the_same_steps_beside_the_baseline() -> None:
     assert overlap_figure(overlaps.overlap(1e-4), log=True).layout.yaxis.range[0] <= -5
 
 
+def test_a_log_axis_reaches_down_to_the_smallest_share_and_marks_none() -> None:
+    shares = np.geomspace(1e-11, 0.5, 9)
+    shares[3] = 0.0
+    figure = overlap_figure(changed(overlaps.overlap(), gradient_share=shares, baseline=1e-8), log=True)
+    curves = {trace.name: trace for trace in figure.data}
+    np.testing.assert_array_equal(curves["full gradient"].y, np.where(shares, shares, np.nan))
+    mark = curves["zero: full gradient"]
+    assert list(mark.x) == [curves["full gradient"].x[3]]
+    assert figure.layout.yaxis.range[0] < np.log10(mark.y[0]) < -11  # inside, and below every share
+
+
 def test_pictures_side_by_side_share_axes_and_colours() -> None:
     figures = [overlap_figure(overlaps.overlap(level), kind="contributions") for level in (0.9, 0.3)]
     align(figures, ANALYSES["overlap"].aligned)

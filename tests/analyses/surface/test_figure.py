@@ -12,9 +12,11 @@ from landscape_core.analyses.surface.difference import comparable, difference_fi
 from landscape_core.analyses.surface.figure import KINDS
 from landscape_core.analyses.surface.figure import figure as surface_figure
 from landscape_core.analyses.surface.overlays import interpolate, read_arrows, read_path
-from landscape_core.analyses.surface.quantity import read_slice, scale_for, value_range
+from landscape_core.analyses.surface.quantity import Scale, read_slice, scale_for, value_range
 from landscape_core.analyses.surface.reading import reading as surface_reading
 from landscape_core.analyses.surface.spec import SurfaceSpec
+from landscape_core.drawing.axes import log_ticks
+from landscape_core.drawing.style import UNDER_COLOR
 from landscape_core.presenting import reading
 from landscape_core.presenting.files import content
 from landscape_core.specs import InputError, Result
@@ -95,16 +97,124 @@ def test_log_scale_places_values_and_writes_them_plainly():
     assert np.asarray(surface.customdata)[0, 0, 0] == pytest.approx(0.01)
 
 
-def test_log_scale_states_its_floor():
-    loss = np.full((9, 9), 1.0)
-    loss[0, :3] = 0.0
-    figure = surface_figure(changed(synthetic.plane(9, 9, path=False), loss=loss), kind="heatmap", log=True)
-    assert "floor 1e-6: 3 points below it" in words(figure)
-    assert np.isfinite(np.asarray(figure.data[0].z)).all()
+def valley(loss: Any, **fields: Any) -> Result:
+    """A plane of 9 x 9 points with these losses, which reach down at its middle."""
+    return changed(synthetic.plane(9, 9, path=False, **fields), loss=np.asarray(loss, float).reshape(9, 9))
+
+
+DEEP = np.geomspace(3e-4, 9e5, 81)
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "contour", "3d"])
+@pytest.mark.parametrize("loss", [DEEP, np.geomspace(1e-300, 1e300, 81), np.geomspace(5e-324, 1.7e308, 81)])
+def test_a_log_scale_reaches_down_to_the_smallest_positive_value(kind, loss):
+    figure = surface_figure(valley(loss), kind=kind, log=True)
+    drawn = figure.data[0]
+    np.testing.assert_allclose(np.asarray(drawn.z, float).T.reshape(-1), np.log10(loss), rtol=1e-6)
+    assert "logarithm" not in words(figure)
+    assert 3 <= len(drawn.colorbar.ticktext) <= 10
+    assert not any("inf" in text or text == "0" for text in drawn.colorbar.ticktext)
+    shown = np.asarray(drawn.customdata, float)[..., 0]
+    assert (shown > 0).all()
+    assert np.isfinite(shown).all()
+    json.loads(figure.to_json())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("worst", "said"), [(0.0, "3 points at zero,"), (-2.0, "3 points at zero or below,")])
+def test_what_has_no_logarithm_is_marked_in_the_picture(kind, worst, said):
+    loss = DEEP.reshape(9, 9).copy()
+    loss[4, :3] = worst
+    figure = surface_figure(valley(loss), kind=kind, log=True)
+    assert said in words(figure)
+    assert "light blue" in words(figure).lower()
+    if kind == "line":
+        marks = next(trace for trace in figure.data if trace.name == "zero or negative")
+        assert list(marks.x) == [-1.0, -0.75, -0.5]  # on the cut along the second axis
+        curve = next(trace for trace in figure.data if trace.name.startswith("along β"))
+        assert np.isnan(curve.y[:3]).all()
+        assert np.isfinite(curve.y[3:]).all()
+        return
+    drawn = figure.data[0]
+    colours = np.asarray(drawn.surfacecolor if kind == "3d" else drawn.z, float).T
+    first = drawn.cmin if kind == "3d" else drawn.zmin
+    np.testing.assert_array_equal(colours == np.float32(first), loss <= 0)
+    assert drawn.colorscale[0][1] == drawn.colorscale[1][1] == UNDER_COLOR
+    assert drawn.colorbar.ticktext[0] == ("0" if worst == 0 else "≤ 0")
+    low = np.log10(loss[loss > 0].min())
+    assert drawn.colorbar.tickvals[0] < low
+    if kind == "3d":
+        assert np.asarray(drawn.z).min() == pytest.approx(low, rel=1e-6)
+        assert figure.layout.scene.zaxis.range[0] < low
+
+
+def test_a_plane_without_a_positive_value_is_one_mark():
+    for loss in (np.zeros(81), -DEEP):
+        for kind in KINDS:
+            figure = surface_figure(valley(loss), kind=kind, log=True)
+            json.loads(figure.to_json())
+            assert "81 points at zero" in words(figure)
+
+
+def test_an_error_of_zero_lies_half_a_sample_down():
     accuracy = np.full((9, 9), 0.0)
     accuracy[4, 4] = 0.5
-    low, _ = value_range([changed(synthetic.plane(9, 9), accuracy=accuracy)], "accuracy", True) or (0, 0)
+    data = changed(synthetic.plane(9, 9), accuracy=accuracy)
+    low, _ = value_range([data], "accuracy", True) or (0, 0)
     assert low == pytest.approx(0.5 / 1437)
+    assert surface_figure(data, kind="heatmap", quantity="accuracy", log=True).data[0].colorbar.ticktext[0] == "0"
+    fine = changed(data, accuracy=np.where(accuracy, 1e-5, 0.0))  # a mean over tokens knows less than half a sample
+    assert (value_range([fine], "accuracy", True) or (0, 0))[0] == 1e-5
+
+
+def test_pictures_that_share_a_log_range_keep_their_colours():
+    whole, lost = valley(DEEP), valley(np.where(DEEP < 1, 0, DEEP))
+    limits = value_range([whole, lost], log=True)
+    assert limits == (DEEP[0], DEEP[-1])
+    scales = [scale_for(read_slice(data), limits, True) for data in (whole, lost)]
+    assert scales[0].bounds == scales[1].bounds
+    assert [scale.floored for scale in scales] == [0, int((DEEP < 1).sum())]
+    first, last = scales[1].color_bounds
+    share = (scales[1].bounds[0] - first) / (last - first)
+    assert scales[1].inside == (pytest.approx(share), 1.0)
+
+
+def test_a_range_that_was_chosen_marks_both_ends():
+    for log in (False, True):
+        figure = surface_figure(valley(DEEP), kind="heatmap", log=log, limits=(1.0, 100.0))
+        below, above = int((DEEP < 1).sum()), int((DEEP > 100).sum())
+        assert f"{below} points below 1 clipped" in words(figure)
+        assert f"{above} points above 100 clipped" in words(figure)
+        ticks = figure.data[0].colorbar.ticktext
+        assert (ticks[0], ticks[-1]) == ("< 1", "> 100")
+
+
+def test_a_contour_map_greys_nothing_that_is_in_the_range():
+    """Plotly fills bands from half a band below the first line to half above the last."""
+    figure = surface_figure(valley(DEEP), kind="contour", log=True, limits=(1.0, 100.0))
+    drawn = figure.data[0]
+    start, end, size = drawn.contours.start, drawn.contours.end, drawn.contours.size
+    low, high = (start + at * (end + size - start) - size / 2 for at in (drawn.colorscale[1][0], drawn.colorscale[-2][0]))
+    assert (low, high) == (pytest.approx(0.0), pytest.approx(2.0))
+
+
+def test_a_path_below_the_surface_is_drawn_below_it():
+    result = synthetic.plane()
+    deep = changed(result, trajectory_loss=result["trajectory_loss"] * np.linspace(1, 1e-4, 24))
+    figure = surface_figure(deep, kind="3d", log=True)
+    real = next(trace for trace in figure.data if trace.name == "path of training")
+    np.testing.assert_allclose(real.z, np.log10(deep["trajectory_loss"]), atol=0.03)
+    assert figure.layout.scene.zaxis.range[0] < np.log10(deep["trajectory_loss"].min())
+    assert min(figure.layout.scene.zaxis.tickvals) < np.log10(result["loss"].min())
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-300, 1e300), (1e-9, 10), (0.2, 40), (2.0, 2.1), (5e-324, 1.7e308), (3, 3)])
+def test_log_ticks_are_few_round_and_inside(low, high):
+    found = log_ticks(np.log10(low), np.log10(high), 7)
+    assert len(found) <= 7
+    assert all(low * (1 - 1e-6) <= tick <= high * (1 + 1e-6) for tick in found)
+    places, _ = Scale("loss", low, high, log=True).ticks(7)
+    assert 1 <= len(places) <= 10
 
 
 def test_masked_points_are_counted_and_drawn_apart():
@@ -357,6 +467,28 @@ def test_difference_masks_and_survives_equal_surfaces():
     assert "not finite" in words(difference_figure(a, b))
     assert difference_figure(a, a, kind="3d").data
     assert difference_figure(synthetic.lines(3), synthetic.lines(3)).data
+
+
+def test_a_difference_beyond_its_range_is_marked_on_both_sides():
+    a, b = synthetic.plane(21, 21), synthetic.plane(21, 21, seed=2)
+    gap = b["loss"] - a["loss"]
+    figure = difference_figure(a, b, value_range=0.1)
+    assert f"{int((gap > 0.1 + 1e-9).sum())} points above 0.1 clipped (grey)" in words(figure)
+    assert f"{int((gap < -0.1 - 1e-9).sum())} points below −0.1 clipped (grey)" in words(figure)
+    heat = figure.data[0]
+    assert heat.colorscale[0][1] == heat.colorscale[-1][1]
+    assert heat.zmin == -heat.zmax
+
+
+def test_a_quotient_needs_two_positive_values():
+    few = np.arange(81) < 9
+    for other in (-DEEP, np.zeros(81)):
+        a, b = valley(np.where(few, other, DEEP)), valley(np.where(few, 2 * other, 2 * DEEP))
+        figure = difference_figure(a, b, log=True)  # two negative losses have a quotient, which does not say which is lower
+        assert "9 points not finite" in words(figure)
+        np.testing.assert_allclose(np.asarray(figure.data[0].z).T.reshape(-1)[9:], np.log10(2), rtol=1e-6)
+    huge = difference_figure(valley(np.full(81, 1e-300)), valley(np.full(81, 1e300)), log=True)
+    assert np.asarray(huge.data[0].z).max() == pytest.approx(600)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
