@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from .serving import open_page, server_of_trained, start_server, trained, trained_server
+
+__all__ = ["open_page", "server_of_trained", "start_server", "trained", "trained_server"]  # fixtures
+BROWSER = ("/test_page.py", "/test_forkserver.py")  # modules that open pages or start servers
+
 # Small networks on two threads mostly wait for each other, above all beside browsers and job processes on two cores. Tests of
 # threads set their number themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,7 +28,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Shares(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            return "browser" if module.startswith("tests/browser/") or module == "tests/jobs/test_forkserver.py" else module
+            return "browser" if module.endswith(BROWSER) or module.startswith("tests/pages/") else module
 
     return Shares(config, log)
 

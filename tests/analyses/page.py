@@ -13,7 +13,7 @@ from landscape_core.jobs.runner import run_all
 from landscape_core.jobs.store import JobStore, JobView
 
 from ..jobs import fakes
-from .conftest import PATIENCE, Server
+from ..serving import PATIENCE, Server
 
 
 class AnalysisTests:

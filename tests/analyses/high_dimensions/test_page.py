@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from .analysis import AnalysisTests
-from .conftest import PATIENCE, Server
+from ...serving import PATIENCE, Server
+from ..page import AnalysisTests
 
 expect.set_options(timeout=PATIENCE)
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PATIENCE = 60_000  # milliseconds: for a machine that does other things as well
 
 

@@ -13,7 +13,7 @@ from landscape_core.checkpoints.runs import RunStore
 from landscape_core.checkpoints.weights import load_weights
 from landscape_core.jobs.store import JobStore
 
-from .conftest import PATIENCE, Server
+from ..serving import PATIENCE, Server
 
 expect.set_options(timeout=PATIENCE)
 

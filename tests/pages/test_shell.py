@@ -19,7 +19,7 @@ from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.jobs.store import JobStore
 
-from .conftest import PATIENCE, Server
+from ..serving import PATIENCE, Server
 
 expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Page]

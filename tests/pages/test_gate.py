@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
-from .analysis import AnalysisTests, wait_for
-from .conftest import PATIENCE, ROOT, Server
+from ..analyses.page import AnalysisTests, wait_for
+from ..serving import PATIENCE, ROOT, Server
 
 expect.set_options(timeout=PATIENCE)
 PAGE = AnalysisTests("surface", "points")

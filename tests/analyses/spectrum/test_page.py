@@ -14,8 +14,8 @@ from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import Result
 
-from .analysis import AnalysisTests, wait_for
-from .conftest import PATIENCE, Server
+from ...serving import PATIENCE, Server
+from ..page import AnalysisTests, wait_for
 
 expect.set_options(timeout=PATIENCE)
 LONG = "method=lanczos&probes=200&lanczos_steps=300"  # takes longer than any test waits for
