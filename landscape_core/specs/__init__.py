@@ -1,6 +1,18 @@
 """What can be asked and what comes back. Imports nothing of ours and never torch: the web process lives on this room."""
 
-from .analysis import CLASSES, DENSE_LIMIT, Analysis, AnalysisSpec, Group, Measure, Method, Variable, View, searched
+from .analysis import (
+    CLASSES,
+    DENSE_LIMIT,
+    OWN_ANALYSES,
+    Analysis,
+    AnalysisSpec,
+    Group,
+    Measure,
+    Method,
+    Variable,
+    View,
+    searched,
+)
 from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
 from .result import Array, Progress, Result, pack, unpack
@@ -13,6 +25,7 @@ __all__ = [
     "CLASSES",
     "DATA",
     "DENSE_LIMIT",
+    "OWN_ANALYSES",
     "TASKS",
     "UPLOADS",
     "Analysis",

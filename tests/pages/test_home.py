@@ -15,8 +15,6 @@ from landscape_core.jobs.store import JobStore
 
 from ..serving import PATIENCE, Server
 
-expect.set_options(timeout=PATIENCE)
-
 
 @pytest.fixture(scope="module")
 def shared(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from ...serving import PATIENCE, Server
+from ...serving import Server
 from ..page import AnalysisTests
-
-expect.set_options(timeout=PATIENCE)
 
 PAGE = AnalysisTests("high_dimensions", "gradients")
 
