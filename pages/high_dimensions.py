@@ -13,6 +13,7 @@ from landscape_core.figures.align import align
 from landscape_core.figures.high_dimensions import high_dimensions_figure
 from landscape_core.figures.high_dimensions_claims import Claim, claims, frame_reading
 from landscape_core.figures.law_figures import LARGEST, LAWS, law_figure, volume_words
+from landscape_core.figures.quantity import raised
 from landscape_core.figures.style import message_figure
 from landscape_core.specs import InputError, Result
 
@@ -34,7 +35,6 @@ KINDS = {
 VIEWS = (View("kind", "Picture", KINDS),)
 GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
 EXCESS = 1e-10
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def draw(datas: list[Any], sources: list[str], view: dict[str, Any], colors: list[str], dark: bool) -> list[Any]:
@@ -50,10 +50,7 @@ def _table() -> Sequence[Any]:
 
 def _laws() -> Sequence[Any]:
     """The laws need no run: they are drawn at once."""
-    powers = [
-        {"value": power, "label": "10" + str(power).translate(RAISED) if power else "1"}
-        for power in range(0, int(LARGEST) + 1, 3)
-    ]
+    powers = [{"value": power, "label": raised(power) if power else "1"} for power in range(0, int(LARGEST) + 1, 3)]
     kinds = [{"value": law, "label": word} for law, word in LAWS.items()]
     return [
         html.Section(

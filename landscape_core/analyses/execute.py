@@ -17,6 +17,7 @@ from ..checkpoints.weights import load_weights
 from ..objective import host
 from ..objective.threads import is_short, one_thread
 from ..specs import (
+    COUNTED,
     UPLOADS,
     AnalysisSpec,
     Array,
@@ -35,8 +36,6 @@ from ..tasks.importing import import_weights
 from ..tasks.task import Task
 from ..tasks.training import train
 from .context import Context, Path
-
-COUNTED = ("forwards", "gradients", "batch_gradients", "products")  # evaluations that a Result tells of
 
 
 def start(

@@ -17,14 +17,10 @@ from .quantity import has, number, scalar
 from .spectrum_series import log_axis
 from .statement import Data
 from .steps import place, step_axis
-from .style import Theme, base_layout, cartesian_axis, faint, legend_below, message_figure, theme
+from .style import SERIES, Theme, base_layout, cartesian_axis, faint, legend_below, message_figure, theme
 
 Kind = Literal["angles", "lengths", "distances", "planes", "layers", "flat", "index"]
 KINDS: tuple[Kind, ...] = ("angles", "lengths", "distances", "planes", "layers", "flat", "index")
-TINTS = {
-    False: ("#3b82c4", "#d97000", "#12967a", "#b65fa8"),
-    True: ("#74b0e4", "#ffa94d", "#4cc9ab", "#d894cd"),
-}
 ANGLES = (
     ("cosine_position", "gradient and position"),
     ("cosine_remaining", "descent and way left"),
@@ -60,7 +56,7 @@ def high_dimensions_figure(
     if not has(data, "steps", "loss") or not np.isfinite(data["loss"]).any():
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
     colors = theme(dark)
-    traces, axes, said = PICTURES[kind](data, colors, TINTS[dark])
+    traces, axes, said = PICTURES[kind](data, colors, SERIES[dark])
     if not traces:
         return message_figure(said[0], dark=dark, title=heading, color=color)
     done, count = int(np.isfinite(data["loss"]).sum()), np.size(data["steps"])

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from landscape_core.specs import Array, InputError
 
 from .line import CUTS, CUTS_DARK
-from .quantity import has, number
+from .quantity import has, number, raised
 from .spectrum_data import (
     OPERATORS,
     PER_DECADE,
@@ -194,12 +194,9 @@ def _powers(low: float, high: float, zero: float) -> dict[str, Any]:
         last = math.floor(math.log10(zero) + end - 0.5 + 1e-9)
         for power in range(last, first, -stride):
             spots.append(sign * (0.5 + power - math.log10(zero)))
-            size = {0: "1", 1: "10", -1: "0.1"}.get(power, "10" + str(power).translate(RAISED))
+            size = {0: "1", 1: "10", -1: "0.1"}.get(power, raised(power))
             words.append(size if sign > 0 else f"−{size}")
     return {"tickvals": spots, "ticktext": words}
-
-
-RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def _bin_words(at: float, zero: float) -> str:

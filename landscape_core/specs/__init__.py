@@ -13,7 +13,7 @@ from .base import InputError, Spec, bounds_of, choices_of, is_local, parse_text,
 from .imports import UPLOADS, ImportSpec, import_spec
 from .overlap import CounterfactualSpec, OverlapSpec
 from .registry import ANALYSES, Analysis, analysis
-from .result import Array, Progress, Result, pack, unpack
+from .result import COUNTED, Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
 from .tasks import ARCHITECTURES, DATA, TASKS, TaskSpec, task_fields, task_spec
 from .training import TrainingSpec, training_spec
@@ -21,6 +21,7 @@ from .training import TrainingSpec, training_spec
 __all__ = [
     "ANALYSES",
     "ARCHITECTURES",
+    "COUNTED",
     "DATA",
     "DENSE_LIMIT",
     "RANDOM_DIRECTIONS",

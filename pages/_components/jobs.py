@@ -21,12 +21,13 @@ from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, callback,
 from dash.exceptions import PreventUpdate
 
 from landscape_core.checkpoints.home import home_directory
+from landscape_core.figures.quantity import number
 from landscape_core.jobs.requests import Request
 from landscape_core.specs import InputError
 
 from . import stores
 from .theme import aria
-from .words import duration, number
+from .words import duration
 
 RECENT = 8  # ended jobs that the list still shows
 Job = Mapping[str, Any]  # the fields of a JobView
@@ -222,7 +223,7 @@ def progress(job: Job) -> float:
 def words(job: Job) -> str:
     """How the job is, in words."""
     state = job["state"]
-    count = job["message"] or (f"{number(job['done'])} of {number(job['total'])}" if job["total"] else "")
+    count = job["message"] or (f"{number(round(job['done']))} of {number(round(job['total']))}" if job["total"] else "")
     if job["cancelling"]:
         return "stopping …"
     if state == "queued":

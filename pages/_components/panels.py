@@ -9,19 +9,15 @@ import dash_mantine_components as dmc
 import numpy as np
 from dash import html
 
-from landscape_core.specs import AnalysisSpec, Result, RunRecord
+from landscape_core.figures.quantity import number
+from landscape_core.specs import COUNTED, AnalysisSpec, Result, RunRecord
 
 from .state import write_query
 from .theme import aria
-from .words import duration, humanise, number, size
+from .words import duration, humanise, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
-COUNTED = {
-    "forwards": ("forward pass", "forward passes"),
-    "gradients": ("gradient", "gradients"),
-    "batch_gradients": ("mini-batch gradient", "mini-batch gradients"),
-    "products": ("Hessian-vector product", "Hessian-vector products"),
-}
+DIGITS = 4  # of a measured value in the table
 
 
 def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
@@ -61,7 +57,7 @@ def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Se
     return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
 
 
-def _counted(kind: str, count: float) -> str:
+def _counted(kind: str, count: int) -> str:
     one, many = COUNTED.get(kind, (kind, kind))
     return f"{number(count)} {one if count == 1 else many}"
 
@@ -129,7 +125,7 @@ def _cell(result: Result, name: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, (int, float)) else str(value)
+    return number(value, DIGITS) if isinstance(value, (int, float)) else str(value)
 
 
 def _shape(result: Result, name: str) -> str:
@@ -141,7 +137,7 @@ def _shape(result: Result, name: str) -> str:
         return shape
     finite = array[np.isfinite(array)]
     lost = array.size - finite.size
-    span = f": {number(float(finite.min()))} to {number(float(finite.max()))}" if finite.size else ""
+    span = f": {number(finite.min().item(), DIGITS)} to {number(finite.max().item(), DIGITS)}" if finite.size else ""
     return f"{shape}{span}" + (f", {lost} not finite" if lost else "")
 
 

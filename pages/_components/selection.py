@@ -10,6 +10,7 @@ import dash_mantine_components as dmc
 from dash import ALL, Input, Output, State, callback, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
+from landscape_core.figures.quantity import number
 from landscape_core.specs import CheckpointRecord, InputError, Reference, RunRecord
 
 from . import stores
@@ -114,8 +115,8 @@ def _step_picker(item: Selected) -> html.Div:
     loss = item.checkpoint.metrics.get("train_loss")
     accuracy = item.checkpoint.metrics.get("test_accuracy")
     facts = [f"{item.record.task}, {item.record.parameters:,} parameters"]
-    facts += [f"train loss {loss:.4g}"] if loss is not None else []
-    facts += [f"test accuracy {100 * accuracy:.1f} %"] if accuracy is not None else []
+    facts += [f"train loss {number(loss, 4)}"] if loss is not None else []
+    facts += [f"test accuracy {number(100 * accuracy)} %"] if accuracy is not None else []
 
     def neighbour(to: str, word: str, target: int) -> dmc.Button:
         inside = 0 <= target < len(steps)

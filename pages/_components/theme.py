@@ -6,9 +6,9 @@ from typing import Any
 
 from dash import html
 
-FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-# One colour for each place in the selection: told apart with every common kind of colour vision, 3:1 on light and on dark.
-SELECTION_COLORS = ("#3b82c4", "#d97000", "#12967a", "#b65fa8")
+from landscape_core.figures.style import FONT, SERIES
+
+SELECTION_COLORS = SERIES[False]  # one for each place in the selection, on light and on dark
 MONOSPACE = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, monospace"
 
 MANTINE: dict[str, Any] = {
