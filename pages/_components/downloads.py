@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from flask import Flask, Response, request
 
@@ -53,7 +52,7 @@ def _html(result: Result) -> str:
     return export.to_html(figure)
 
 
-MAKERS: dict[str, tuple[str, Callable[[Result], Any]]] = {
+MAKERS: dict[str, tuple[str, Callable[[Result], bytes | str]]] = {
     "npz": ("application/octet-stream", lambda result: result.to_bytes()),
     "csv": ("text/csv", lambda result: export.to_csv(result)),
     "vtk": ("application/octet-stream", lambda result: export.to_vtk(result)),

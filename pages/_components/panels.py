@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
 from dash import html
+from dash.development.base_component import Component
 
 from landscape_core.figures.quantity import number
+from landscape_core.figures.statement import Reading
 from landscape_core.specs import COUNTED, AnalysisSpec, Result, RunRecord
 
 from .state import write_query
@@ -31,7 +32,9 @@ def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
     return total
 
 
-def cost_line(spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Sequence[Result | None], measuring: bool) -> Any:
+def cost_line(
+    spec: AnalysisSpec, records: Sequence[RunRecord], calibrations: Sequence[Result | None], measuring: bool
+) -> list[Component]:
     """What computing costs for these checkpoints, before it is begun."""
     largest = max((record.parameters for record in records), default=0)
     work = {kind: round(count) for kind, count in spec.work(largest).items() if count}
@@ -62,7 +65,7 @@ def _counted(kind: str, count: int) -> str:
     return f"{number(count)} {one if count == 1 else many}"
 
 
-def reading_panel(readings: Sequence[tuple[str, str, Sequence[Any]]]) -> list[Any]:
+def reading_panel(readings: Sequence[tuple[str, str, Sequence[Reading]]]) -> list[Component]:
     """The readings of each checkpoint: (label, colour, readings)."""
     if not readings:
         return []
@@ -73,8 +76,8 @@ def reading_panel(readings: Sequence[tuple[str, str, Sequence[Any]]]) -> list[An
     return [html.H2("What this shows", className="reading-title"), html.Div(columns, className="reading-columns")]
 
 
-def _reading(item: Any) -> html.Div:
-    more: list[Any] = []
+def _reading(item: Reading) -> html.Div:
+    more: list[Component] = []
     if item.formula or item.source:
         more = [
             html.Details(
@@ -85,7 +88,7 @@ def _reading(item: Any) -> html.Div:
                 ]
             )
         ]
-    verdict = item.verdict if item.verdict in VERDICTS else "note"
+    verdict = item.verdict
     mark = html.Span(
         VERDICTS[verdict] if verdict == "warn" else "", className=f"verdict verdict-{verdict}", title=VERDICTS[verdict]
     )
@@ -100,7 +103,7 @@ def _reading(item: Any) -> html.Div:
     )
 
 
-def numbers_table(results: Sequence[tuple[str, Result]]) -> Any:
+def numbers_table(results: Sequence[tuple[str, Result]]) -> Component:
     """The scalars of finished results, a column for each checkpoint, and the names and shapes of the arrays."""
     if not results:
         return dmc.Text("The table is filled when the computation is done.", size="sm", c="dimmed")
@@ -163,12 +166,12 @@ def _day(created: str) -> str:
     return f"{created[:10]} {created[11:16]} UTC" if len(created) >= 16 else "an earlier day"
 
 
-def _dotted(parts: Sequence[str]) -> list[Any]:
+def _dotted(parts: Sequence[str]) -> list[Component]:
     return [html.Span(part) for part in parts if part]
 
 
 def file_links(
-    items: Sequence[tuple[str, str, str]], kinds: Sequence[str], view: Mapping[str, Any], dark: bool
+    items: Sequence[tuple[str, str, str]], kinds: Sequence[str], view: Mapping[str, object], dark: bool
 ) -> list[html.Span]:
     """Links to the files of finished results: (label, colour, key)."""
     groups = []
