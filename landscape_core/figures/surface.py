@@ -65,7 +65,7 @@ def surface_figure(
         return message_figure(reason, dark=dark, title=heading, color=color)
     scale = scale_for(part, value_range, log)
     flat = part.betas is None or kind == "line"
-    remarks = part.remarks() + scale.remarks()
+    remarks = part.remarks() + scale.remarks(flat)
     route = read_path(data, part) if show_path and not (flat and part.betas is not None) else None
     if route is not None:
         remarks += route.remarks()
