@@ -15,7 +15,7 @@ from .analysis import (
 )
 from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
-from .result import Array, Progress, Result, pack, unpack
+from .result import COUNTED, Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
 from .tasks import ARCHITECTURES, DATA, TASKS, TaskSpec, task_fields, task_spec
 from .training import TrainingSpec, training_spec
@@ -23,6 +23,7 @@ from .training import TrainingSpec, training_spec
 __all__ = [
     "ARCHITECTURES",
     "CLASSES",
+    "COUNTED",
     "DATA",
     "DENSE_LIMIT",
     "OWN_ANALYSES",
