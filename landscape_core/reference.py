@@ -80,7 +80,7 @@ def _analysis(item: Analysis, common: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(["array or number", "shape", "unit", ""], arrays)
     if item.measures:
         names = ", ".join(f"`{measure.name}` ({measure.title})" for measure in item.measures)
-        yield from (f"In a table of checkpoints: {names}.", "")
+        yield from (f"For a table of checkpoints: {names}.", "")
     if item.files:
         yield from (f"Also written as {', '.join(f'.{ending}' for ending in item.files)}.", "")
 
