@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .analyses import ANALYSES, analysis
-from .specs import TASKS, InputError, Progress, Result, parse_text, task_fields, task_spec
+from .specs import COUNTED, TASKS, InputError, Progress, Result, parse_text, task_fields, task_spec
 from .specs.describe import describe, describe_fields, described_tasks
 from .specs.imports import WEIGHT_ENDINGS
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from .jobs.compute import Checkpoint
     from .jobs.store import JobView
 
-COUNTED = {
-    "forwards": "forward passes",
-    "gradients": "gradients",
-    "batch_gradients": "mini-batch gradients",
-    "products": "Hessian-vector products",
-}
 CANCELLED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -311,7 +305,7 @@ def _summary(result: Result) -> Iterator[str]:
         mark = {"ok": " ", "note": "-", "warn": "!"}[item.verdict]
         yield f" {mark} {item.name}: {item.value}" + (f"  ({item.words})" if item.verdict == "warn" else "")
     facts = result.provenance
-    counts = ", ".join(f"{count:,} {COUNTED[name]}" for name, count in facts.get("counts", {}).items() if count)
+    counts = ", ".join(f"{count:,} {COUNTED[name][1]}" for name, count in facts.get("counts", {}).items() if count)
     fresh = "from the cache; computed" if facts.get("cached") else "computed"
     yield f"{fresh} in {facts['wall_seconds']:.2f} s on {facts['device']}, {facts['dtype']}: {counts}"
 

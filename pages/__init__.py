@@ -9,16 +9,21 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from dash.development.base_component import Component
+
+if TYPE_CHECKING:
+    from ._components.state import Query
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: `layout(query)` builds it from what the address says (a `state.Query`)."""
+    """One page: `layout(query)` builds it from what the address says."""
 
     path: str
     title: str
-    layout: Callable[..., Any]
+    layout: Callable[[Query], Component]
     order: int = 100
     icon: str = "page"  # a file of assets/icons, without its ending
     question: str = ""

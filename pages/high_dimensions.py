@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 
 from landscape_core.analyses.high_dimensions.law_figures import LARGEST, LAWS, law_figure, volume_words
 from landscape_core.analyses.high_dimensions.reading import Claim, claims
+from landscape_core.drawing.numbers import raised
 from landscape_core.drawing.style import message_figure
 from landscape_core.specs import InputError
 
@@ -20,7 +21,6 @@ from ._components.theme import GRAPH_CONFIG, aria
 
 GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
 EXCESS = 1e-10
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _table() -> Sequence[Component]:
@@ -29,10 +29,7 @@ def _table() -> Sequence[Component]:
 
 def _laws() -> Sequence[Component]:
     """The laws need no run: they are drawn at once."""
-    powers = [
-        {"value": power, "label": "10" + str(power).translate(RAISED) if power else "1"}
-        for power in range(0, int(LARGEST) + 1, 3)
-    ]
+    powers = [{"value": power, "label": raised(power) if power else "1"} for power in range(0, int(LARGEST) + 1, 3)]
     kinds = [{"value": law, "label": word} for law, word in LAWS.items()]
     return [
         html.Section(

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60_000  # milliseconds: for a machine that does other things as well
+expect.set_options(timeout=PATIENCE)
 
 
 # What Chromium says of plotly's drawing where there is no graphics card.

@@ -11,12 +11,12 @@ import importlib
 import logging
 import os
 import pkgutil
+import traceback
 
-from ..specs import Analysis, AnalysisSpec, InputError, suggestion
+from ..specs import OWN_ANALYSES, Analysis, AnalysisSpec, InputError, suggestion
 
 log = logging.getLogger("landscape.analyses")
-ELSEWHERE = "LANDSCAPE_ANALYSES"
-__path__ += [os.path.abspath(folder) for folder in os.environ.get(ELSEWHERE, "").split(os.pathsep) if folder]
+__path__ += [os.path.abspath(folder) for folder in os.environ.get(OWN_ANALYSES, "").split(os.pathsep) if folder]
 
 
 def _found(name: str) -> Analysis:
@@ -29,10 +29,19 @@ def _found(name: str) -> Analysis:
         if item.name != name:
             raise InputError(f"the folder is called {name}, its analysis {item.name}")
     except Exception as error:  # somebody's own code
-        log.exception("the analysis %s cannot be used", name)
-        line = " ".join(str(error).split()) or type(error).__name__
-        return Analysis(name, name.replace("_", " ").capitalize(), "", AnalysisSpec, package=package, problem=line)
+        problem = _where(error)
+        log.warning("the analysis %s cannot be used: %s", name, problem)
+        return Analysis(name, name.replace("_", " ").capitalize(), "", AnalysisSpec, package=package, problem=problem)
     return dataclasses.replace(item, package=package)
+
+
+def _where(error: Exception) -> str:
+    """One line: what is wrong, in which line of which file."""
+    line = " ".join(str(error).split())
+    if isinstance(error, SyntaxError | InputError):
+        return line  # names its place itself
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {line} ({frame.filename}, line {frame.lineno})"
 
 
 def _all() -> dict[str, Analysis]:

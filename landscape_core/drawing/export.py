@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..checkpoints.home import DEFAULT_HOME
-from ..specs import Spec
+from ..specs import OWN_ANALYSES, Spec
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 ROOT = Path(__file__).resolve().parents[2]  # what has to be on the path of a Python that imports us
@@ -40,8 +41,9 @@ def python_code(kind: str, source: str | Sequence[str], spec: Spec, view: Mappin
     many = not isinstance(source, str)
     lines = [
         f"# {sys.executable}",
-        "import sys",
+        "import os, sys",
         f"sys.path.insert(0, {str(ROOT)!r})",
+        *(f"os.environ[{name!r}] = {value!r}" for name, value in _environment().items()),
         "import landscape_core",
         "",
         f"{'results' if many else 'result'} = landscape_core.compute({kind!r}, {list(source) if many else source!r}{asked})",
@@ -63,7 +65,13 @@ def command_line(kind: str, source: str | Sequence[str], spec: Spec, view: Mappi
         words += ["--view", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     words += ["--home", str(home)] if home != DEFAULT_HOME else []
     words += ["--out", f"{kind}-{'-'.join(sources).replace('@', '-')}.html"]
-    return f"PYTHONPATH={shlex.quote(str(ROOT))} {shlex.join(words)}"
+    settings = {"PYTHONPATH": str(ROOT), **_environment()}
+    return f"{' '.join(f'{name}={shlex.quote(value)}' for name, value in settings.items())} {shlex.join(words)}"
+
+
+def _environment() -> dict[str, str]:
+    """Settings of this process without which another one would not know the analysis."""
+    return {OWN_ANALYSES: os.environ[OWN_ANALYSES]} if os.environ.get(OWN_ANALYSES) else {}
 
 
 def _escape(text: str) -> str:

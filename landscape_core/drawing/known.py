@@ -22,7 +22,7 @@ def scalar(data: Known, name: str) -> float | None:
     """A finite scalar, or None where it is missing or not finite."""
     if name not in data or np.size(data[name]) != 1:
         return None
-    value = float(np.asarray(data[name]).reshape(()))
+    value: float = np.asarray(data[name]).reshape(()).item()  # a count stays whole
     return value if math.isfinite(value) else None
 
 

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 
 def number(value: float, digits: int = 3) -> str:
-    """A number for people: `digits` significant digits, whole numbers whole, 2.6e9 and 1e-6 without padding, a true minus."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
+    """A number for people: a count (an `int`) in full, a measured value with `digits` significant digits, 2.6e9, 1e−6.
+
+    Thousands are set apart, the minus is a true one, and nothing is padded with zeros.
+    """
     if value < 0:
         return "−" + number(-value, digits)
-    whole = math.floor(math.log10(float(f"{value:.{digits - 1}e}"))) + 1  # as rounded: 99.97 has three digits before the point
-    if 5 <= whole <= 6:
-        return f"{value:,.0f}"
-    if -3 <= whole <= 6:
-        return f"{value:.{max(digits, whole)}g}"
-    mantissa, power = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(power)}"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "not a number"
+    if value == 0:
+        return "0"
+    rounded = f"{value:.{digits - 1}e}"
+    mantissa, power = rounded.split("e")
+    whole = int(power) + 1  # as rounded: 99.97 has three digits before the point
+    plain = f"{value:,.{max(0, digits - whole)}f}" if -3 <= whole <= 6 else mantissa
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return plain if -3 <= whole <= 6 else f"{plain}e{int(power)}".replace("-", "−")
+
+
+def raised(power: int) -> str:
+    """A power of ten as it is written by hand: 10⁻³."""
+    return "10" + str(power).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
 
 
 def percent(share: float, digits: int = 3) -> str:

@@ -18,6 +18,7 @@ from ..measuring.context import Context, Trajectory
 from ..objective import host
 from ..objective.threads import is_short, one_thread
 from ..specs import (
+    COUNTED,
     UPLOADS,
     AnalysisSpec,
     Array,
@@ -35,8 +36,6 @@ from ..specs import (
 from ..tasks.importing import import_weights
 from ..tasks.task import load_task
 from ..tasks.training import train
-
-COUNTED = ("forwards", "gradients", "batch_gradients", "products")  # evaluations that a Result tells of
 
 
 def start(

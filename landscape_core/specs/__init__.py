@@ -1,9 +1,21 @@
 """What can be asked and what comes back. Imports nothing of ours and never torch: the web process lives on this room."""
 
-from .analysis import CLASSES, DENSE_LIMIT, Analysis, AnalysisSpec, Group, Measure, Method, Variable, View, searched
+from .analysis import (
+    CLASSES,
+    DENSE_LIMIT,
+    OWN_ANALYSES,
+    Analysis,
+    AnalysisSpec,
+    Group,
+    Measure,
+    Method,
+    Variable,
+    View,
+    searched,
+)
 from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
-from .result import Array, Progress, Result, pack, unpack
+from .result import COUNTED, Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
 from .tasks import ARCHITECTURES, DATA, TASKS, TaskSpec, task_fields, task_spec
 from .training import TrainingSpec, training_spec
@@ -11,8 +23,10 @@ from .training import TrainingSpec, training_spec
 __all__ = [
     "ARCHITECTURES",
     "CLASSES",
+    "COUNTED",
     "DATA",
     "DENSE_LIMIT",
+    "OWN_ANALYSES",
     "TASKS",
     "UPLOADS",
     "Analysis",

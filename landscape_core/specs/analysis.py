@@ -14,6 +14,7 @@ from .result import Progress
 from .runs import CheckpointRecord, RunRecord
 
 DENSE_LIMIT = 3000  # parameters up to which the exact matrix is affordable and the referee of every estimate
+OWN_ANALYSES = "LANDSCAPE_ANALYSES"  # the setting that names directories with analyses of one's own
 CLASSES = 10  # eigenvectors that a cost estimate counts on where k follows the number of classes
 Method = Literal["auto", "dense", "lanczos"]  # the exact matrix, or Lanczos; auto takes what suits the size
 

@@ -13,6 +13,12 @@ import numpy as np
 from .base import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+COUNTED = {  # the evaluations that a Result tells of, one and many
+    "forwards": ("forward pass", "forward passes"),
+    "gradients": ("gradient", "gradients"),
+    "batch_gradients": ("mini-batch gradient", "mini-batch gradients"),
+    "products": ("Hessian-vector product", "Hessian-vector products"),
+}
 
 
 @dataclass(frozen=True)

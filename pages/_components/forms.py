@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NotRequired, TypedDict, TypeGuard, Union, get_args, get_origin
 
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, Output, clientside_callback, dcc, html
+from dash.development.base_component import Component
 from pydantic import BaseModel
 
 from landscape_core.specs import InputError, bounds_of, choices_of, is_local, parse_text, unit_of
@@ -17,6 +18,18 @@ from .state import text_of
 from .words import humanise
 
 NOTHING = "null"  # the choice that stands for a field's null
+
+
+class Content(TypedDict):
+    """What a control holds, as Dash lists the inputs of a callback: the value is left out where none was ever set."""
+
+    id: dict[str, str]
+    value: NotRequired[object]
+
+
+class _Common(TypedDict):
+    label: str | html.Span
+    className: str
 
 
 def visible_fields(spec: type[BaseModel]) -> list[str]:
@@ -28,12 +41,12 @@ def control(
     spec: type[BaseModel],
     name: str,
     form: str,
-    value: Any = ...,
+    value: object = ...,
     *,
     label: str | None = None,
     suggestions: Sequence[str] = (),
     words: Mapping[Any, str] | None = None,
-) -> Any:
+) -> Component:
     """The control of one field, with id `field_id(form, name, ...)`. `value` is a JSON value; the default if left out.
 
     A choice is a Select, a yes/no a Switch, a whole number a NumberInput, a list of texts a TagsInput, all else a text of JSON:
@@ -47,7 +60,7 @@ def control(
     title = label or humanise(name)
     whole = kind == "number" and not _member(spec, name, float)
     caption = _caption(f"{title} ({unit})" if unit and not whole else title, info.description or "")
-    common: dict[str, Any] = {"label": caption, "className": "field"}
+    common: _Common = {"label": caption, "className": "field"}
     if kind == "switch":
         return dmc.Switch(id=field_id(form, name, "checked"), checked=bool(value), **common)
     place = field_id(form, name, "value")
@@ -73,7 +86,12 @@ def control(
     if kind == "tags":
         hint = "all" if _optional(spec, name) else "RUN@STEP"
         return dmc.TagsInput(
-            id=place, value=list(value or []), data=list(suggestions), placeholder=hint, clearable=True, **common
+            id=place,
+            value=value if isinstance(value, list) else [],
+            data=list(suggestions),
+            placeholder=hint,
+            clearable=True,
+            **common,
         )
     if suggestions:
         return dmc.Autocomplete(id=place, value=_text(value), data=list(suggestions), placeholder="none", size="xs", **common)
@@ -115,7 +133,7 @@ def kind_of(spec: type[BaseModel], name: str) -> str:
     return "text"
 
 
-def to_value(spec: type[BaseModel], name: str, raw: Any) -> Any:
+def to_value(spec: type[BaseModel], name: str, raw: object) -> object:
     """The JSON value that a control's content stands for; an emptied one is null, or the default where null is not allowed."""
     kind = kind_of(spec, name)
     empty = None if _optional(spec, name) else _json(spec.model_fields[name].default)
@@ -146,7 +164,7 @@ def _number(text: str) -> int | float | str:
     return text.strip()
 
 
-def read_form(spec: type[BaseModel], inputs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def read_form(spec: type[BaseModel], inputs: Iterable[Content]) -> dict[str, object]:
     """The values of a form from the entries of `ctx.inputs_list` (dicts with `id` and, if set, `value`)."""
     values = {}
     for item in inputs:
@@ -156,7 +174,7 @@ def read_form(spec: type[BaseModel], inputs: Iterable[Mapping[str, Any]]) -> dic
     return values
 
 
-def from_texts(spec: type[BaseModel], texts: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def from_texts(spec: type[BaseModel], texts: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
     """The values to fill a form with, from a query string, and what could not be taken, one line each.
 
     A value of the right kind is taken even if it is out of bounds: the form shows it, and the line under it says what is wrong.
@@ -172,7 +190,7 @@ def from_texts(spec: type[BaseModel], texts: Mapping[str, str]) -> tuple[dict[st
     return values, problems
 
 
-def _fit(spec: type[BaseModel], name: str, value: Any) -> Any:
+def _fit(spec: type[BaseModel], name: str, value: object) -> object:
     kind = kind_of(spec, name)
     wanted = {
         "choice": value in choices_of(spec, name) or (value is None and _optional(spec, name)),
@@ -194,7 +212,7 @@ def _fit(spec: type[BaseModel], name: str, value: Any) -> Any:
     raise InputError(f"field '{name}': must be {allowed} (got {shown if len(shown) < 60 else shown[:57] + '...'})")
 
 
-def _members(spec: type[BaseModel], name: str) -> set[Any]:
+def _members(spec: type[BaseModel], name: str) -> set[object]:
     annotation = spec.model_fields[name].annotation
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     return {option for option in options if option is not type(None)}
@@ -209,20 +227,20 @@ def _optional(spec: type[BaseModel], name: str) -> bool:
     return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     return json.loads(json.dumps(value, default=str))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else ", ".join(map(text_of, value)) if _flat(value) else text_of(value)
 
 
-def _flat(value: Any) -> bool:
+def _flat(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value)
 
 
-def _caption(label: str, description: str) -> Any:
+def _caption(label: str, description: str) -> str | html.Span:
     # Not a Mantine tooltip: Dash looks through the whole layout for each of them at every event, a third of a core when idle.
     return html.Span(label, title=description) if description else label

@@ -2,7 +2,7 @@
 
 A page puts `launcher(name)` into its layout and writes `launch([request, ...])` into `launch_output(name)`: the requests are
 then done in order, in a process of their own; requests that do not need each other get launchers of their own. Everything a
-page shows of a job it reads from the job store: the `pulse` store holds `JobView`s as dicts and changes whenever one of the
+page shows of a job it reads from the job store: the `pulse` store holds a `Pulse` and changes whenever one of the
 active jobs, or of those whose keys the page puts into its `watcher(name)`, has changed. So reload, a second tab and a closed
 one need no special case. A page's callback must not write to the shell's stores: on other pages its other outputs are missing.
 """
@@ -13,29 +13,88 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 import dash_mantine_components as dmc
-from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, dcc, html, no_update
+from dash import (
+    ALL,
+    MATCH,
+    ClientsideFunction,
+    Input,
+    NoUpdate,
+    Output,
+    State,
+    callback,
+    clientside_callback,
+    ctx,
+    dcc,
+    html,
+    no_update,
+)
+from dash.dependencies import Wildcard
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
+from landscape_core.figures.quantity import number
 
 from landscape_core.checkpoints.home import home_directory
 from landscape_core.jobs.requests import Request
+from landscape_core.jobs.store import JobView
 from landscape_core.specs import InputError
 
 from . import stores
 from .theme import aria
-from .words import duration, number
+from .words import duration
 
 RECENT = 8  # ended jobs that the list still shows
-Job = Mapping[str, Any]  # the fields of a JobView
+
+
+class Job(TypedDict):
+    """What the browser knows of a job: fields of its `JobView`, and how they are shown."""
+
+    key: str
+    kind: str
+    source: str | None
+    title: str
+    values: dict[str, Any]  # of its Spec, JSON
+    state: str
+    error: str
+    total: float
+    version: int
+    started: float | None
+    updated: float
+    cancelling: bool
+    words: str
+    progress: float
+
+
+class Pulse(TypedDict):
+    """What the poll brings: the jobs by key, and the keys that the header's list shows, the newest first."""
+
+    jobs: dict[str, Job]
+    recent: list[str]
+
+
+class Answer(TypedDict):
+    """What every poll answers, also when nothing has changed."""
+
+    gate: int | None
+    digest: str
+    busy: bool
+    recent: list[str]
+    id: str
+
+
+class Launch(TypedDict):
+    """Requests to be done in order; `id` tells one launch from the next."""
+
+    id: str
+    requests: list[str]
 
 
 # -- launching -----------------------------------------------------------------------------------------------------
 
 
-def _launcher_id(name: Any, part: str) -> dict[str, Any]:
+def _launcher_id(name: str | Wildcard, part: str) -> dict[str, str | Wildcard]:
     return {"launcher": name, "part": part}
 
 
@@ -49,7 +108,7 @@ def launch_output(name: str) -> Output:
     return Output(_launcher_id(name, "requests"), "data", allow_duplicate=True)
 
 
-def launch(requests: Iterable[Request]) -> dict[str, Any]:
+def launch(requests: Iterable[Request]) -> Launch:
     """What makes a launcher do these requests in order, each after the one before is done."""
     return {"id": uuid.uuid4().hex, "requests": [request.to_json() for request in requests]}
 
@@ -61,7 +120,7 @@ def launch(requests: Iterable[Request]) -> dict[str, Any]:
     interval=2000,
     prevent_initial_call=True,
 )
-def _work(data: Mapping[str, Any] | None) -> list[str]:
+def _work(data: Launch | None) -> list[str]:
     """Runs in a process of its own; gives back keys, never a picture."""
     if not data:
         raise PreventUpdate
@@ -138,16 +197,16 @@ clientside_callback(
     State("pulse-ack", "data"),
     prevent_initial_call=True,
 )
-def _pulse(gate: Any, watched: Sequence[str] | None, ack: Mapping[str, Any] | None) -> Any:
+def _pulse(gate: int | None, watched: Sequence[str] | None, ack: Answer | None) -> tuple[Pulse | NoUpdate, Answer]:
     """The jobs that matter to this tab, sent only when something has changed."""
-    content = snapshot(watched or (), (ack or {}).get("recent", ()))
+    content = snapshot(watched or (), ack["recent"] if ack else ())
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     busy = any(job["state"] in ("queued", "running") for job in content["jobs"].values())
-    answer = {"gate": gate, "digest": digest, "busy": busy, "recent": content["recent"], "id": uuid.uuid4().hex}
+    answer = Answer(gate=gate, digest=digest, busy=busy, recent=content["recent"], id=uuid.uuid4().hex)
     return (no_update if ack and ack["digest"] == digest else content), answer
 
 
-def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> dict[str, Any]:
+def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> Pulse:
     """`jobs`: views by key of the active jobs, the watched and the recent ones; `recent`: what the list shows, newest first."""
     store = stores.jobs()
     views = {view.key: view for view in store.active()}
@@ -155,23 +214,34 @@ def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> dict[str, An
     for key in [*watched, *order]:
         if key not in views and (view := store.view(key)) is not None:
             views[key] = view
-    jobs = {key: _plain(asdict(view)) for key, view in views.items()}
+    jobs = {key: _shown(view) for key, view in views.items()}
     return {"jobs": jobs, "recent": [key for key in order if key in jobs][: max(RECENT, len(store.active()))]}
 
 
-def _plain(job: dict[str, Any]) -> dict[str, Any]:
+def _shown(view: JobView) -> Job:
     # What changes with every look without anything having happened would send the whole snapshot each time.
-    left = job["seconds_left"]
-    job["seconds_left"] = None if left is None else float(f"{left:.2g}")
-    job["wall"] = round(job["wall"], 1) if job["state"] == "done" else 0.0
-    job["updated"] = 0.0 if job["state"] == "running" else job["updated"]
-    return job | {"words": words(job), "progress": progress(job)}
+    return Job(
+        key=view.key,
+        kind=view.kind,
+        source=view.source,
+        title=view.title,
+        values=view.values,
+        state=view.state,
+        error=view.error,
+        total=view.total,
+        version=view.version,
+        started=view.started,
+        updated=0.0 if view.state == "running" else view.updated,
+        cancelling=view.cancelling,
+        words=words(view),
+        progress=progress(view),
+    )
 
 
 # -- showing -------------------------------------------------------------------------------------------------------
 
 
-def status(job: Job | None, *, title: str = "", color: str | None = None, at: str = "page") -> html.Div:
+def status(job: Mapping[str, Any] | None, *, title: str = "", color: str | None = None, at: str = "page") -> html.Div:
     """One job in words, with a bar while it runs and the button that is the next step. `None` is drawn as nothing.
 
     Words and bar follow the pulse by themselves: draw it again only when its `shape` has changed, else a button would vanish
@@ -179,12 +249,12 @@ def status(job: Job | None, *, title: str = "", color: str | None = None, at: st
     """
     if job is None:
         return html.Div(className="job", hidden=True)
-    bar: list[Any] = []
+    bar: list[Component] = []
     if _has_bar(job):
         bar = [
             dmc.Progress(
                 id=_part("bar", job, at),
-                value=progress(job),
+                value=job["progress"],
                 size="sm",
                 color=color or "indigo",
                 animated=job["state"] == "running",
@@ -195,52 +265,51 @@ def status(job: Job | None, *, title: str = "", color: str | None = None, at: st
     head = [
         *([html.Span(className="dot", style={"background": color})] if color else []),
         html.Span(title or job["title"], className="job-title"),
-        html.Span(words(job), id=_part("words", job, at), className="job-words"),
+        html.Span(job["words"], id=_part("words", job, at), className="job-words"),
         _button(job, at),
     ]
     return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{job['state']}", role="status")
 
 
-def shape(job: Job | None) -> list[Any] | None:
+def shape(job: Mapping[str, Any] | None) -> list[str | bool] | None:
     """What decides how `status` is built; words and bar inside it follow by themselves."""
     return None if job is None else [job["key"], job["state"], job["cancelling"], _has_bar(job)]
 
 
-def _part(part: str, job: Job, at: str) -> dict[str, str]:
+def _part(part: str, job: Mapping[str, Any], at: str) -> dict[str, str]:
     return {"job": part, "key": job["key"], "at": at}
 
 
-def _has_bar(job: Job) -> bool:
+def _has_bar(job: Mapping[str, Any]) -> bool:
     return job["state"] == "running" or (job["state"] in ("queued", "interrupted", "cancelled") and bool(job["total"]))
 
 
-def progress(job: Job) -> float:
+def progress(job: JobView) -> float:
     """How much is done, in per cent; never quite nothing, so that the bar can be seen."""
-    return max(1.0, round(100 * job["done"] / job["total"], 1)) if job["total"] else 1.0
+    return max(1.0, round(100 * job.done / job.total, 1)) if job.total else 1.0
 
 
-def words(job: Job) -> str:
-    """How the job is, in words."""
-    state = job["state"]
-    count = job["message"] or (f"{number(job['done'])} of {number(job['total'])}" if job["total"] else "")
-    if job["cancelling"]:
+def words(job: JobView) -> str:
+    """How the job is, in words, which stay the same while nothing happens."""
+    count = job.message or (f"{number(round(job.done))} of {number(round(job.total))}" if job.total else "")
+    if job.cancelling:
         return "stopping …"
-    if state == "queued":
-        return f"waiting; {job['ahead']} before it" if job["ahead"] else "waiting for a free place"
-    if state == "running":
-        left = job["seconds_left"]
-        parts = [count or "starting …", f"{duration(max(left, 1.0))} left" if left is not None else ""]
+    if job.state == "queued":
+        return f"waiting; {job.ahead} before it" if job.ahead else "waiting for a free place"
+    if job.state == "running":
+        left = job.seconds_left
+        parts = [count or "starting …", f"{duration(max(float(f'{left:.2g}'), 1.0))} left" if left is not None else ""]
         return " · ".join(part for part in parts if part)
-    if state == "interrupted":
+    if job.state == "interrupted":
         return f"interrupted at {count}; what is done is kept" if count else "interrupted before it began"
-    if state == "cancelled":
+    if job.state == "cancelled":
         return f"cancelled at {count}; what is done is kept" if count else "cancelled"
-    if state == "failed":
-        return f"failed: {job['error']}"
-    return f"done in {duration(job['wall'])}"
+    if job.state == "failed":
+        return f"failed: {job.error}"
+    return f"done in {duration(job.wall)}"
 
 
-def _button(job: Job, at: str) -> Any:
+def _button(job: Mapping[str, Any], at: str) -> Component | None:
     title = job["title"]
     if job["state"] in ("queued", "running"):
         return dmc.Button(
@@ -257,15 +326,10 @@ def _button(job: Job, at: str) -> Any:
     return None
 
 
-def job_list(pulse: Mapping[str, Any]) -> list[html.Div]:
+def job_list(pulse: Pulse) -> list[Component]:
     """The jobs for the header's list, newest first."""
     rows = [pulse["jobs"][key] for key in pulse["recent"] if key in pulse["jobs"]]
-    return [status(job, at="list") for job in rows] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
-
-
-def request_of(job: Job) -> Request:
-    """The request that the job was made for."""
-    return Request(job["kind"], job["source"], dict(job["values"]))
+    return [*(status(job, at="list") for job in rows)] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
 
 
 @callback(watch_output("jobs"), Input({"job": "cancel", "key": ALL, "at": ALL}, "n_clicks"), prevent_initial_call=True)
@@ -278,10 +342,10 @@ def _cancel(clicks: Sequence[int | None]) -> list[str]:
 
 
 @callback(launch_output("jobs"), Input({"job": "resume", "key": ALL, "at": ALL}, "n_clicks"), prevent_initial_call=True)
-def _resume(clicks: Sequence[int | None]) -> dict[str, Any]:
+def _resume(clicks: Sequence[int | None]) -> Launch:
     if not any(clicks) or not isinstance(ctx.triggered_id, dict):
         raise PreventUpdate
     view = stores.jobs().view(ctx.triggered_id["key"])
     if view is None:
         raise PreventUpdate
-    return launch([request_of(asdict(view))])
+    return launch([Request(view.kind, view.source, dict(view.values))])

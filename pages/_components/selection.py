@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Input, Output, State, callback, ctx, html, no_update
+from dash import ALL, Input, NoUpdate, Output, State, callback, ctx, html, no_update
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
+from landscape_core.figures.quantity import number
 
 from landscape_core.specs import CheckpointRecord, InputError, Reference, RunRecord
 
@@ -114,8 +115,8 @@ def _step_picker(item: Selected) -> html.Div:
     loss = item.checkpoint.metrics.get("train_loss")
     accuracy = item.checkpoint.metrics.get("test_accuracy")
     facts = [f"{item.record.task}, {item.record.parameters:,} parameters"]
-    facts += [f"train loss {loss:.4g}"] if loss is not None else []
-    facts += [f"test accuracy {100 * accuracy:.1f} %"] if accuracy is not None else []
+    facts += [f"train loss {number(loss, 4)}"] if loss is not None else []
+    facts += [f"test accuracy {number(100 * accuracy)} %"] if accuracy is not None else []
 
     def neighbour(to: str, word: str, target: int) -> dmc.Button:
         inside = 0 <= target < len(steps)
@@ -154,7 +155,7 @@ def _chips(selection: Sequence[str] | None) -> list[html.Div]:
 
 
 @callback(Output("add-list", "children"), Input("add-popover", "opened"), State("selection", "data"), prevent_initial_call=True)
-def _offers(opened: bool | None, selection: Sequence[str] | None) -> Any:
+def _offers(opened: bool | None, selection: Sequence[str] | None) -> Component | list[Component]:
     """What can be added, read afresh whenever the list opens: runs grow."""
     if not opened:
         raise PreventUpdate
@@ -188,7 +189,7 @@ def _offers(opened: bool | None, selection: Sequence[str] | None) -> Any:
     State("selection", "data"),
     prevent_initial_call=True,
 )
-def _add(clicks: Sequence[int | None], selection: list[str] | None) -> Any:
+def _add(clicks: Sequence[int | None], selection: list[str] | None) -> tuple[list[str] | NoUpdate, bool]:
     if not any(clicks) or not isinstance(ctx.triggered_id, dict):
         raise PreventUpdate
     chosen = selection or []
@@ -210,7 +211,7 @@ def _add(clicks: Sequence[int | None], selection: list[str] | None) -> Any:
     State("selection", "data"),
     prevent_initial_call=True,
 )
-def _edit(_steps: Any, _go: Any, _remove: Any, selection: list[str] | None) -> list[str]:
+def _edit(_steps: object, _go: object, _remove: object, selection: list[str] | None) -> list[str]:
     """Another step, or one checkpoint less. A chip that merely appears changes nothing."""
     trigger, chosen = ctx.triggered_id, list(selection or [])
     if not isinstance(trigger, dict) or not ctx.triggered[0]["value"] or trigger["index"] >= len(chosen):

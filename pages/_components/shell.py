@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import dash_mantine_components as dmc
 from dash import (
     ALL,
     ClientsideFunction,
     Input,
+    NoUpdate,
     Output,
     State,
     callback,
@@ -19,18 +20,28 @@ from dash import (
     html,
     no_update,
 )
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from landscape_core.specs import InputError
 
 from .. import PAGES, Page, ordered
 from . import jobs, selection
-from .state import read_query
+from .state import Query, read_query
 from .theme import MANTINE, aria, icon
 
 log = logging.getLogger("landscape.pages")
 PRODUCT = "Landscape"
 LOGO = "/assets/logo.svg"
+
+
+class Route(TypedDict):
+    """Where the browser is."""
+
+    path: str
+    search: str
+    dark: bool
+    visit: int
 
 
 def layout() -> dmc.MantineProvider:
@@ -169,12 +180,12 @@ clientside_callback(ClientsideFunction("landscape", "showTitle"), Output("title"
     State({"nav": ALL}, "id"),
     prevent_initial_call=True,
 )
-def _route(route: Mapping[str, Any] | None, links: list[Mapping[str, str]]) -> Any:
+def _route(route: Route | None, links: list[Mapping[str, str]]) -> tuple[list[Component], list[str], bool, str, list[str]]:
     """From an address to its page. Whatever the address says, a page comes back."""
     if not route:
         raise PreventUpdate
-    path = "/" + str(route["path"]).strip("/")
-    query = read_query(route["search"], bool(route.get("dark")))
+    path = "/" + route["path"].strip("/")
+    query = read_query(route["search"], bool(route["dark"]))
     page = PAGES.get(path)
     title = f"{page.title} · {PRODUCT}" if page else PRODUCT
     classes = [f"rail-link{' rail-here' if link['nav'] == path else ''}" for link in links]
@@ -183,7 +194,7 @@ def _route(route: Mapping[str, Any] | None, links: list[Mapping[str, str]]) -> A
     return [*problems, content], list(query.selection), query.present, title, classes
 
 
-def _content(page: Page | None, path: str, query: Any) -> Any:
+def _content(page: Page | None, path: str, query: Query) -> Component:
     if page is None:
         return _notice("There is no such page", f"Nothing lives at {path}. The pages stand on the left.")
     try:
@@ -207,7 +218,9 @@ def _notice(title: str, text: str) -> html.Div:
     Input("pulse", "data"),
     State("jobs-shape", "data"),
 )
-def _indicator(pulse: Mapping[str, Any], before: Any) -> Any:
+def _indicator(
+    pulse: jobs.Pulse, before: list[list[str | bool] | None] | None
+) -> tuple[str, str, list[Component] | NoUpdate, list[list[str | bool] | None]]:
     """How much runs and waits, and the list behind it."""
     states = [job["state"] for job in pulse["jobs"].values()]
     running, waiting = states.count("running"), states.count("queued")

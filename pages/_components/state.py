@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from landscape_core.specs import parse_text
@@ -61,8 +60,8 @@ def read_query(search: str | None, dark: bool = False) -> Query:
 
 def write_query(
     selection: Sequence[str] = (),
-    fields: Mapping[str, Any] | None = None,
-    view: Mapping[str, Any] | None = None,
+    fields: Mapping[str, object] | None = None,
+    view: Mapping[str, object] | None = None,
     present: bool = False,
 ) -> str:
     """The query string with its leading `?`, empty if there is nothing to say. `fields` and `view` hold values, not texts."""
@@ -73,13 +72,13 @@ def write_query(
     return "?" + "&".join(f"{quote(name)}={quote(value, safe=SAFE)}" for name, value in pairs) if pairs else ""
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """The text that `parse_text` reads back as this JSON value: a bare word where it can be one."""
     if isinstance(value, str) and parse_text(value) == value:
         return value
     return json.dumps(value, separators=(",", ":"))
 
 
-def link(path: str, selection: Sequence[str] = (), present: bool = False, **fields: Any) -> str:
+def link(path: str, selection: Sequence[str] = (), present: bool = False, **fields: object) -> str:
     """The address of a page with a selection and Spec fields, for links: `link("/surface", ["demo@last"], resolution=31)`."""
     return path + write_query(selection, fields, present=present)

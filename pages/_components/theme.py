@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
-from dash import html
+from dash import dcc, html
+from landscape_core.figures.style import FONT, SERIES
 
-FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-# One colour for each place in the selection: told apart with every common kind of colour vision, 3:1 on light and on dark.
-SELECTION_COLORS = ("#3b82c4", "#d97000", "#12967a", "#b65fa8")
+SELECTION_COLORS = SERIES[False]  # one for each place in the selection, on light and on dark
 MONOSPACE = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, monospace"
 
-MANTINE: dict[str, Any] = {
+MANTINE: dict[str, object] = {
     "fontFamily": FONT,
     "fontFamilyMonospace": MONOSPACE,
     "primaryColor": "indigo",
@@ -28,7 +27,7 @@ MANTINE: dict[str, Any] = {
     },
 }
 
-GRAPH_CONFIG: Any = {
+GRAPH_CONFIG: dcc.Graph.Config = {
     "showSendToCloud": False,
     "displaylogo": False,
     "responsive": True,
@@ -37,10 +36,12 @@ GRAPH_CONFIG: Any = {
 }
 
 
-HIDDEN: Any = {"aria-hidden": "true"}  # decoration that is not read aloud
+Aria = TypedDict("Aria", {"aria-label": str})
+Hidden = TypedDict("Hidden", {"aria-hidden": str})
+HIDDEN: Hidden = {"aria-hidden": "true"}  # decoration that is not read aloud
 
 
-def aria(label: str) -> Any:
+def aria(label: str) -> Aria:
     """The name of a control for those who do not see it."""
     return {"aria-label": label}
 

@@ -1,8 +1,6 @@
-"""Numbers and names in words."""
+"""Names, spans of time and sizes in words; numbers are in `landscape_core.figures.quantity`."""
 
 from __future__ import annotations
-
-import math
 
 _SPECIAL = {"lr": "learning rate", "sgd": "SGD", "pca": "PCA", "dtype": "arithmetic", "batchnorm": "BatchNorm"}
 
@@ -28,15 +26,6 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def number(value: float) -> str:
-    """A count or a measured value: whole numbers in full with separators, others with four digits."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "−∞" if value < 0 else "not a number"
-    if value == round(value) and abs(value) < 1e15:
-        return f"{int(value):,}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
 
 
 def size(count: float) -> str:

@@ -1,7 +1,9 @@
 """One speller for all numbers that people read."""
 
+import numpy as np
 import pytest
 
+from landscape_core.drawing.known import scalar
 from landscape_core.drawing.numbers import number
 
 
@@ -9,13 +11,40 @@ from landscape_core.drawing.numbers import number
     ("value", "text"),
     [
         (0, "0"),
+        (0.0, "0"),
         (150.0, "150"),
         (0.0123456, "0.0123"),
+        (0.00012345, "0.000123"),
+        (99.97, "100"),
+        (0.1, "0.1"),
         (2.6e9, "2.6e9"),
-        (1e-6, "1e-6"),
-        (1999.6, "2000"),
-        (-250000, "−250,000"),
+        (1.23456e6, "1.23e6"),
+        (1e-6, "1e−6"),
+        (1e-7, "1e−7"),
+        (-2.5e-7, "−2.5e−7"),
+        (1999.6, "2,000"),
+        (12345.6, "12,346"),
+        (-250000.0, "−250,000"),
+        (1681, "1,681"),
+        (1234567, "1,234,567"),
+        (175_000_000_000, "175,000,000,000"),
+        (np.int64(-3), "−3"),
+        (float("inf"), "∞"),
+        (-float("inf"), "−∞"),
+        (float("nan"), "not a number"),
     ],
 )
 def test_numbers_for_people(value, text):
     assert number(value) == text
+
+
+def test_more_digits_of_a_number_are_spelled_alike():
+    assert [number(1234.5678, digits) for digits in (2, 4, 6)] == ["1,235", "1,235", "1,234.57"]
+    assert [number(0.123456, digits) for digits in (1, 4)] == ["0.1", "0.1235"]
+    assert number(12345.6, 4) == number(12345.6)  # the table and the reading
+
+
+def test_a_count_of_a_result_stays_a_count():
+    assert number(scalar({"products": np.array(1234567)}, "products") or 0) == "1,234,567"
+    assert scalar({"loss": np.array(np.nan)}, "loss") is None
+    assert scalar({"loss": np.zeros(2)}, "loss") is None

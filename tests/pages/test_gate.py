@@ -11,9 +11,8 @@ import pytest
 from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from ..analyses.page import AnalysisTests, wait_for
-from ..serving import PATIENCE, ROOT, Server
+from ..serving import ROOT, Server
 
-expect.set_options(timeout=PATIENCE)
 PAGE = AnalysisTests("surface", "points")
 ASK = """([pulse, state, about, dark]) => {
     const want = dash_clientside.landscape.wanted(pulse, state, {}, dark, false, about);

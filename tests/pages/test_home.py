@@ -15,8 +15,6 @@ from landscape_core.jobs.store import JobStore
 
 from ..serving import PATIENCE, Server
 
-expect.set_options(timeout=PATIENCE)
-
 
 @pytest.fixture(scope="module")
 def shared(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -235,7 +233,7 @@ def test_an_experiment_trains_its_runs_and_opens_its_page(shared: Server, open_p
     expect(experiment).to_contain_text("Training")
     expect(page).to_have_url(re.compile("/high-dimensions"), timeout=4 * PATIENCE)  # two trainings of twenty layers
     expect(page.locator("#chips")).to_contain_text("lesson-deep-he @ 200")
-    expect(page.locator("#high_dimensions-reading")).to_contain_text("Vanishing gradients")
+    expect(page.locator("#high_dimensions-claims")).to_contain_text("Vanishing gradients")
     page.go_back()
     expect(experiment.get_by_role("link", name="Open")).to_be_visible()
     assert {"lesson-deep", "lesson-deep-he"} <= set(RunStore(shared.home).names())

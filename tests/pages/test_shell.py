@@ -21,7 +21,6 @@ from landscape_core.jobs.store import JobStore
 
 from ..serving import PATIENCE, Server
 
-expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Page]
 SMALL = "resolution=9&flow=0"
 LONG = "resolution=401&flow=0"

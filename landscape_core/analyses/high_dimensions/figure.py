@@ -13,15 +13,11 @@ from ...drawing.axes import cartesian_axis, log_axis
 from ...drawing.known import Known, chosen, has, scalar
 from ...drawing.numbers import number
 from ...drawing.steps import place, step_axis
-from ...drawing.style import Theme, base_layout, faint, legend_below, message_figure, theme
+from ...drawing.style import SERIES, Theme, base_layout, faint, legend_below, message_figure, theme
 from ...specs import Array
 from . import laws
 from .counts import flat_picture, index_picture, layers_picture
 
-TINTS = {
-    False: ("#3b82c4", "#d97000", "#12967a", "#b65fa8"),
-    True: ("#74b0e4", "#ffa94d", "#4cc9ab", "#d894cd"),
-}
 ANGLES = (
     ("cosine_position", "gradient and position"),
     ("cosine_remaining", "descent and way left"),
@@ -57,7 +53,7 @@ def figure(
     if not has(data, "steps", "loss") or not np.isfinite(data["loss"]).any():
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
     colors = theme(dark)
-    traces, axes, said = PICTURES[kind](data, colors, TINTS[dark])
+    traces, axes, said = PICTURES[kind](data, colors, SERIES[dark])
     if not traces:
         return message_figure(said[0], dark=dark, title=heading, color=color)
     done, count = int(np.isfinite(data["loss"]).sum()), np.size(data["steps"])

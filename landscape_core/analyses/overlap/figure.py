@@ -119,7 +119,7 @@ def _share(
     if log:
         ticks = 10.0 ** np.arange(-16, 1)  # all of them: an axis may be stretched to that of another picture
         words = [f"{100 * tick:g} %" for tick in ticks]
-        y |= {"type": "log", "range": [float(np.log10(floor)) - 0.15, 0.08], "tickvals": ticks, "ticktext": words}
+        y |= {"type": "log", "range": [float(np.log10(floor)) - 0.4, 0.08], "tickvals": ticks, "ticktext": words}
     else:
         y |= {"tickformat": ".0%"}
     x = step_axis(colors, steps) | {"anchor": "y2"}

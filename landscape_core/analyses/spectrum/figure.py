@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from ...drawing.axes import cartesian_axis, log_axis
 from ...drawing.known import Known, chosen, has, scalar
-from ...drawing.numbers import number
+from ...drawing.numbers import number, raised
 from ...drawing.style import BESIDE, Theme, base_layout, cuts, faint, message_figure, theme
 from ...drawing.tracks import tracks_figure
 from ...specs import Array
@@ -189,12 +189,9 @@ def _powers(low: float, high: float, zero: float) -> dict[str, Any]:
         last = math.floor(math.log10(zero) + end - 0.5 + 1e-9)
         for power in range(last, first, -stride):
             spots.append(sign * (0.5 + power - math.log10(zero)))
-            size = {0: "1", 1: "10", -1: "0.1"}.get(power, "10" + str(power).translate(RAISED))
+            size = {0: "1", 1: "10", -1: "0.1"}.get(power, raised(power))
             words.append(size if sign > 0 else f"−{size}")
     return {"tickvals": spots, "ticktext": words}
-
-
-RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def _bin_words(at: float, zero: float) -> str:

@@ -73,7 +73,7 @@ def difference_figure(
     share = float((values[exact] < 0).mean()) if exact.any() else 0.0
     said = [
         *part.remarks(),
-        *scale.remarks(),
+        *scale.remarks(flat),
         f"Blue: {names[1]} is lower (at {100 * share:.0f} % of the points); from {format_value(part.quantity, low, 3)} "
         f"to {format_value(part.quantity, high, 3)}.",
     ]

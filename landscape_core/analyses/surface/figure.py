@@ -70,7 +70,7 @@ def figure(
         limits = value_range([data], quantity, log, float(clip) / 100)
     scale = scale_for(part, limits, log)
     flat = part.betas is None or kind == "line"
-    remarks = part.remarks() + scale.remarks()
+    remarks = part.remarks() + scale.remarks(flat)
     route = read_path(data, part) if path and not (flat and part.betas is not None) else None
     if route is not None:
         remarks += route.remarks()

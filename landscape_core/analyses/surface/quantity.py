@@ -248,16 +248,17 @@ class Scale:
             ticks = [*(tick for tick in ticks if tick[0] < top - step), ((top + last) / 2, over)]
         return [place for place, _ in ticks], [word for _, word in ticks]
 
-    def remarks(self) -> list[str]:
-        """What must be said of the scale: points above and below it."""
+    def remarks(self, line: bool = False) -> list[str]:
+        """What must be said of the scale: points above and below it. A `line` is not clipped but leaves the picture."""
         said = []
         if self.clipped:
-            said.append(f"{_points(self.clipped)} above {format_value(self.quantity, self.high, 3)} clipped (grey).")
+            where = "outside the picture" if line else "clipped (grey)"
+            said.append(f"{_points(self.clipped)} above {format_value(self.quantity, self.high, 3)} {where}.")
         if self.floored and self.under in NO_LOGARITHM:
             said.append(f"Light blue: {_points(self.floored)} {NO_LOGARITHM[self.under]}, where there is no logarithm.")
         elif self.floored:
-            tint = "light blue" if self.log else "grey"
-            said.append(f"{_points(self.floored)} below {format_value(self.quantity, self.low, 3)} clipped ({tint}).")
+            where = "outside the picture" if line else f"clipped ({'light blue' if self.log else 'grey'})"
+            said.append(f"{_points(self.floored)} below {format_value(self.quantity, self.low, 3)} {where}.")
         return said
 
 

@@ -235,7 +235,7 @@ def _suggestions(offered: Sequence[str]) -> Sequence[str]:
 
 def broken_layout(item: Analysis, _query: Query) -> html.Div:
     """The page of an analysis whose folder cannot be used."""
-    words = f"{item.problem} The folder is {item.package.replace('.', '/')}; the log has more."
+    words = f"This analysis cannot be used: {item.problem}"
     return html.Div([html.H1(item.title, className="page-title"), _problem(words)], className="page")
 
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
+from landscape_core.drawing.numbers import number
 from landscape_core.drawing.statement import Reading
-from landscape_core.specs import AnalysisSpec, Result, RunRecord, Variable
+from landscape_core.specs import COUNTED, AnalysisSpec, Result, RunRecord, Variable
 
 from ..state import write_query
 from ..theme import aria
-from ..words import duration, humanise, number, size
+from ..words import duration, humanise, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
-COUNTED = {
-    "forwards": ("forward pass", "forward passes"),
-    "gradients": ("gradient", "gradients"),
-    "batch_gradients": ("mini-batch gradient", "mini-batch gradients"),
-    "products": ("Hessian-vector product", "Hessian-vector products"),
-}
+DIGITS = 4  # of a measured value in the table
 
 
 def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
@@ -65,7 +60,7 @@ def cost_line(
     return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
 
 
-def _counted(kind: str, count: float) -> str:
+def _counted(kind: str, count: int) -> str:
     one, many = COUNTED.get(kind, (kind, kind))
     return f"{number(count)} {one if count == 1 else many}"
 
@@ -93,7 +88,7 @@ def _reading(item: Reading) -> html.Div:
                 ]
             )
         ]
-    verdict = item.verdict if item.verdict in VERDICTS else "note"
+    verdict = item.verdict
     mark = html.Span(
         VERDICTS[verdict] if verdict == "warn" else "", className=f"verdict verdict-{verdict}", title=VERDICTS[verdict]
     )
@@ -138,7 +133,7 @@ def _cell(result: Result, name: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, (int, float)) else str(value)
+    return number(value, DIGITS) if isinstance(value, (int, float)) else str(value)
 
 
 def _shape(result: Result, name: str) -> str:
@@ -150,7 +145,7 @@ def _shape(result: Result, name: str) -> str:
         return shape
     finite = array[np.isfinite(array)]
     lost = array.size - finite.size
-    span = f": {number(float(finite.min()))} to {number(float(finite.max()))}" if finite.size else ""
+    span = f": {number(finite.min().item(), DIGITS)} to {number(finite.max().item(), DIGITS)}" if finite.size else ""
     return f"{shape}{span}" + (f", {lost} not finite" if lost else "")
 
 
@@ -176,12 +171,12 @@ def _day(created: str) -> str:
     return f"{created[:10]} {created[11:16]} UTC" if len(created) >= 16 else "an earlier day"
 
 
-def _dotted(parts: Sequence[str]) -> list[html.Span]:
+def _dotted(parts: Sequence[str]) -> list[Component]:
     return [html.Span(part) for part in parts if part]
 
 
 def file_links(
-    items: Sequence[tuple[str, str, str]], kinds: Sequence[str], view: Mapping[str, Any], dark: bool
+    items: Sequence[tuple[str, str, str]], kinds: Sequence[str], view: Mapping[str, object], dark: bool
 ) -> list[Component]:
     """Links to the files of finished results: (label, colour, key)."""
     groups: list[Component] = []

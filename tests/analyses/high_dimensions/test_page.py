@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from ...serving import PATIENCE, Server
+from ...serving import Server
 from ..page import AnalysisTests
-
-expect.set_options(timeout=PATIENCE)
 
 PAGE = AnalysisTests("high_dimensions", "gradients")
 
@@ -47,13 +45,13 @@ def test_laws_and_volumes_need_no_run(server: Server, open_page: Callable[..., P
     picture, volume = page.locator("#high_dimensions-law-picture"), page.locator("#high_dimensions-volume")
     expect(volume).to_contain_text("39,824,784")
     expect(volume).to_contain_text("418.33 km")
-    expect(picture).to_contain_text("Angles in 1000 dimensions")
+    expect(picture).to_contain_text("Angles in 1,000 dimensions")
     expect(picture.locator(".main-svg").first).to_have_css("background-color", "rgb(36, 36, 36)")
     slider = page.get_by_role("slider", name="Dimensions, as a power of ten")
     slider.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    expect(picture).to_contain_text("Angles in 3162 dimensions")
+    expect(picture).to_contain_text("Angles in 3,162 dimensions")
     page.get_by_text("Corners", exact=True).click()
     expect(picture).to_contain_text("a corner")
     excess = page.get_by_role("textbox", name="Radius larger by the share")

@@ -11,10 +11,9 @@ from playwright.sync_api import Page, expect
 from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.store import JobStore
 
-from ...serving import PATIENCE, Server
+from ...serving import Server
 from ..page import AnalysisTests, wait_for
 
-expect.set_options(timeout=PATIENCE)
 LONG = "minibatches=1000&minibatch_size=256&tolerance=1e-6&multiples=true"  # takes longer than any test waits for
 
 PAGE, BRANCHES = AnalysisTests("overlap", "products"), AnalysisTests("counterfactual", "products")

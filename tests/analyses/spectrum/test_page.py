@@ -14,10 +14,9 @@ from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import Result
 
-from ...serving import PATIENCE, Server
+from ...serving import Server
 from ..page import AnalysisTests, wait_for
 
-expect.set_options(timeout=PATIENCE)
 LONG = "method=lanczos&probes=200&lanczos_steps=300"  # takes longer than any test waits for
 
 
@@ -161,10 +160,10 @@ def test_downloads_and_copies_hold_the_same_numbers(
     page.get_by_role("button", name="Copy command").click()
     expect(page.locator("#spectrum-copied")).to_have_text("Command copied")
     words = shlex.split(str(page.evaluate("navigator.clipboard.readText()")))
-    monkeypatch.setenv("LANDSCAPE_HOME", str(server.home))
     from landscape_core.__main__ import main
 
-    assert main([*words[3:], "--json"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[4:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["eigenvalues_top"] == result["eigenvalues_top"].tolist()
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -21,10 +22,9 @@ from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.store import JobStore
 from landscape_core.specs import Result
 
-from ...serving import PATIENCE, Server
+from ...serving import Server
 from ..page import AnalysisTests, wait_for
 
-expect.set_options(timeout=PATIENCE)
 SLOW = "resolution=401&dtype=float64"  # takes longer than any test waits for
 
 
@@ -274,7 +274,11 @@ def test_every_download_opens(server: Server, open_page: Callable[..., Page], tm
 
 
 def test_what_is_copied_computes_the_same(
-    server: Server, open_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    open_page: Callable[..., Page],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     key = cached(server, "first@60", resolution=[9, 7], directions="difference", through=["second@60"])[0]
     address = (
@@ -288,19 +292,23 @@ def test_what_is_copied_computes_the_same(
         expect(page.locator("#surface-copied")).to_have_text(f"{what.capitalize()} copied")
         return str(page.evaluate("navigator.clipboard.readText()"))
 
-    monkeypatch.setenv("LANDSCAPE_HOME", str(server.home))
+    monkeypatch.setenv("LANDSCAPE_HOME", "/nowhere")  # the texts name the home themselves
     known = ResultCache(server.home).get(key)
     assert known is not None
     python = copied("Python")
     scope: dict[str, Any] = {}
+    assert "landscape_core.figure(result, kind='heatmap').show()" in python
     exec("\n".join(line for line in python.splitlines() if ".show()" not in line), scope)
     assert (scope["result"]["loss"] == known["loss"]).all()
     words = shlex.split(copied("command"))
-    assert words[:3] == ["python", "-m", "landscape_core"]
+    assert words[1:4] == [sys.executable, "-m", "landscape_core"]
+    assert words[words.index("--view") :][:2] == ["--view", "kind=heatmap"]
     from landscape_core.__main__ import main
 
     capsys.readouterr()
-    assert main([*words[3:], "--json"]) in (0, None)
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[4:], "--json"]) == 0
+    assert (tmp_path / "surface-first-60.html").exists()
     assert json.loads(capsys.readouterr().out)["loss"] == known["loss"].tolist()
     again = open_page(copied("link"))
     expect(plots(again).locator(".heatmaplayer image").first).to_be_visible()
