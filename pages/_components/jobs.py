@@ -34,9 +34,9 @@ from dash import (
 from dash.dependencies import Wildcard
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
-from landscape_core.figures.quantity import number
 
 from landscape_core.checkpoints.home import home_directory
+from landscape_core.drawing.numbers import number
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.store import JobView
 from landscape_core.specs import InputError

@@ -9,8 +9,8 @@ import dash_mantine_components as dmc
 from dash import ALL, Input, NoUpdate, Output, State, callback, ctx, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
-from landscape_core.figures.quantity import number
 
+from landscape_core.drawing.numbers import number
 from landscape_core.specs import CheckpointRecord, InputError, Reference, RunRecord
 
 from . import stores

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dash import dcc, html
-from landscape_core.figures.style import FONT, SERIES
+
+from landscape_core.drawing.style import FONT, SERIES
 
 SELECTION_COLORS = SERIES[False]  # one for each place in the selection, on light and on dark
 MONOSPACE = "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, monospace"

@@ -1,4 +1,4 @@
-"""Names, spans of time and sizes in words; numbers are in `landscape_core.figures.quantity`."""
+"""Names, spans of time and sizes in words; numbers are in `landscape_core.drawing.numbers`."""
 
 from __future__ import annotations
 
