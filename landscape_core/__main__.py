@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .analyses import ANALYSES, analysis
-from .specs import COUNTED, TASKS, InputError, Progress, Result, Spec, parse_text, task_fields, task_spec
-from .specs.describe import describe, describe_fields
+from .specs import COUNTED, TASKS, InputError, Progress, Result, parse_text, task_fields, task_spec
+from .specs.describe import describe, describe_fields, described_tasks
 from .specs.imports import WEIGHT_ENDINGS
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def _field_lines(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         notes = [f"default {json.dumps(about['default'])}"]
         if about["choices"]:
             notes.append(" | ".join(json.dumps(choice).strip('"') for choice in about["choices"]))
-        elif about["lowest"] is not None:
-            notes.append(f"{about['lowest']:,} to {about['highest']:,}")
+        elif about["range"]:
+            notes.append(about["range"])
         if about["unit"]:
             notes.append(about["unit"])
         yield f"    {name}  ({'; '.join(notes)})"
@@ -176,14 +176,10 @@ def _tasks(given: argparse.Namespace) -> None:
     from .tasks.task import parameter_count
 
     about: dict[str, dict[str, Any]] = {}
-    described: dict[type[Spec], dict[str, Any]] = {}
     for name in TASKS:
         arguments: dict[str, Any] = {}
         for field, owner in task_fields(name).items():
             arguments |= describe_fields(owner, [field])
-            # Said once, under the class that brings it in, for all that inherit it.
-            first = next(c for c in reversed(owner.__mro__) if issubclass(c, Spec) and field in c.model_fields)
-            described.setdefault(first, {})[field] = arguments[field]
         about[name] = {"parameters": parameter_count(task_spec(name)), "arguments": arguments}
     if _wants_json(given):
         print(json.dumps(about, indent=2))
@@ -191,7 +187,7 @@ def _tasks(given: argparse.Namespace) -> None:
     for name, item in about.items():
         count = "as many as the data need" if item["parameters"] is None else f"{item['parameters']:,} parameters"
         print(f"{name}: {count}; arguments {', '.join(item['arguments'])}")
-    for owner, fields in described.items():
+    for owner, fields in described_tasks(TASKS).items():
         print(f"\n{owner.__doc__}")
         print("\n".join(_field_lines(fields)))
 

@@ -1,1 +1,1 @@
-"""From a Result (or a partial one) to a plotly figure, a reading in plain words, or a file. Never imports torch."""
+"""What the pictures, readings and tables of all analyses share: style, axes, numbers, sources, export. Never imports torch."""

@@ -33,7 +33,7 @@ from landscape_core.specs import (
 )
 from landscape_core.specs.tasks import ARCHITECTURES, DATA, task_fields
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPECS: list[type[Spec]] = [
     *(item.spec for item in ANALYSES.values()),
     *DATA.values(),

@@ -1,4 +1,4 @@
-"""The callbacks behind an AnalysisPage: form to state, state to address, jobs to pictures."""
+"""The callbacks behind the page of an analysis: form to state, state to address, jobs to pictures."""
 
 from __future__ import annotations
 
