@@ -1,12 +1,13 @@
 # make run    serve the page on http://127.0.0.1:8050 (settings: make run ARGS="--port 8060")
 # make test   every check, from a fresh clone; the browser tests need Chromium
+# make test-long  the long form of the tests marked long: more seeds, more hostile inputs (make test runs their short form)
 # make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
 # make clean  remove what the tools left behind (not the runs and results)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench clean .venv
+.PHONY: run test test-long bench clean .venv
 .DELETE_ON_ERROR:
 
 run: .venv/.ready
@@ -18,6 +19,9 @@ test: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+
+test-long: .venv/.dev
+	LANDSCAPE_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m long -o timeout=3600 $(ARGS)
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/surface.py $(ARGS)

@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add_set(train, "--set", "a field of the training or an argument of the task")
 
     compute = command("compute", _compute, "compute an analysis of checkpoints; the page shows the same results")
-    compute.add_argument("analysis", metavar="ANALYSIS", help="for example surface; the command `analyses` lists them")
+    compute.add_argument("analysis", metavar="ANALYSIS", help="the command `analyses` lists them")
     compute.add_argument("sources", metavar="CHECKPOINT", nargs="+", help="RUN@STEP, RUN@last, RUN, or a file with --task")
     _add_set(compute, "--set", "a field of the analysis")
     compute.add_argument("--task", metavar="TASK", help="the task of weights that are given as a file")
@@ -234,7 +234,8 @@ def _train(given: argparse.Namespace) -> None:
         print(f"  {split} loss {_number(loss)}, accuracy {_number(accuracy)} on {record.sizes[split]:,} samples")
     if record.message:
         print(f"  {record.message}")
-    print(f"next: python -m landscape_core compute surface {record.name}@last")
+    first = next(item for item in ANALYSES.values() if item.listed)
+    print(f"next: python -m landscape_core compute {first.name} {record.name}@last")
 
 
 def _compute(given: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Home: the runs there are, with loss curves and surfaces; train another, bring in weights. The first start trains a demo."""
+"""Home: the runs there are, with loss curves and pictures; train another, bring in weights. The first start trains a demo."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _place(card: Card, dark: bool, full: bool) -> html.Article:
 
 
 def _unfinished() -> list[str]:
-    """Keys of the jobs that were to finish a run or draw its surface and did not: they can be resumed."""
+    """Keys of the jobs that were to finish a run or draw its picture and did not: they can be resumed."""
     shown = find({"jobs": {}}, ())[:SHOWN]
     growing = {card.name for card in shown if card.record is None or card.record.state in ("training", "stopped")}
     keys = {card.name: "" if card.drawn else card.key for card in shown if card.name not in growing}
@@ -167,10 +167,10 @@ def _empty() -> html.Div:
 
 @callback(launch_output("home-demo"), Input("home-visit", "data"), prevent_initial_call="initial_duplicate")
 def _first_start(_: str) -> Mapping[str, object]:
-    """Where nothing has ever been trained or brought in, the demo trains itself, and its surface is drawn."""
+    """Where nothing has ever been trained or brought in, the demo trains itself and is drawn."""
     if stores.runs().names() or any(view.kind in WRITERS for view in stores.jobs().views()):
         raise PreventUpdate
-    return launch([DEMO, thumbnail("demo")])
+    return launch([DEMO, *thumbnail("demo")])
 
 
 def _pressed() -> Mapping[str, str]:
@@ -183,7 +183,7 @@ def _pressed() -> Mapping[str, str]:
 @callback(launch_output("home-demo"), Input({"home": "demo"}, "n_clicks"), prevent_initial_call=True)
 def _demo(_: int | None) -> Mapping[str, object]:
     _pressed()
-    return launch([DEMO, thumbnail("demo")])
+    return launch([DEMO, *thumbnail("demo")])
 
 
 @callback(Output("home-all", "data"), Input({"home": "all"}, "n_clicks"), prevent_initial_call=True)
@@ -192,8 +192,8 @@ def _all(_: int | None) -> bool:
 
 
 @callback(launch_output("home-draw"), Input({"home": "draw", "run": ALL}, "n_clicks"), prevent_initial_call=True)
-def _draw_surface(_: Sequence[int | None]) -> Mapping[str, object]:
-    return launch([thumbnail(_pressed()["run"])])
+def _draw_thumbnail(_: Sequence[int | None]) -> Mapping[str, object]:
+    return launch(thumbnail(_pressed()["run"]))
 
 
 @callback(

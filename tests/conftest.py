@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
 from .serving import open_page, server_of_trained, start_server, trained, trained_server
@@ -31,6 +32,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "browser" if module.endswith(BROWSER) or module.startswith("tests/pages/") else module
 
     return Shares(config, log)
+
+
+# What hypothesis makes up: a hundred inputs in make test, a flood of them in make test-long.
+LONG = bool(os.environ.get("LANDSCAPE_LONG"))
+settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("short"), max_examples=20_000)
+settings.load_profile("long" if LONG else "short")
+
+
+@pytest.fixture(scope="session")
+def effort() -> Callable[[int, int], int]:
+    """`effort(short, long)`: how often something is tried, by what is being run."""
+    return lambda short, long: long if LONG else short
 
 
 @pytest.fixture(autouse=True)

@@ -53,6 +53,11 @@ def _all() -> dict[str, Analysis]:
 ANALYSES: dict[str, Analysis] = _all()
 
 
+def of_cards() -> Analysis | None:
+    """The analysis whose thumbnail stands for a run; None where there is none."""
+    return next((item for item in ANALYSES.values() if item.thumbnail is not None), None)
+
+
 def analysis(name: str) -> Analysis:
     """The analysis of this name. Raises InputError that lists the known ones, or says why its folder cannot be used."""
     if name not in ANALYSES:

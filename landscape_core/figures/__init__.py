@@ -10,13 +10,13 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+from ..analyses import ANALYSES, analysis
+
 RENAMED = {"show_path": "path", "show_flow": "flow", "show_walk": "walk", "value_range": "limits"}  # of the surface's options
 
 
 def _door(name: str) -> ModuleType:
     def figure(result: Any, **options: Any) -> Any:
-        from ..analyses import analysis
-
         warnings.warn(
             f"landscape_core.figures.{name}.{name}_figure goes away; write landscape_core.figure(result, ...)",
             FutureWarning,
@@ -31,5 +31,5 @@ def _door(name: str) -> ModuleType:
     return module
 
 
-for _name in ("surface", "spectrum", "overlap", "counterfactual", "high_dimensions"):
-    sys.modules[f"{__name__}.{_name}"] = _door(_name)
+for _item in ANALYSES.values():
+    sys.modules[f"{__name__}.{_item.name}"] = _door(_item.name)

@@ -52,7 +52,7 @@ def compute(
     """The Result of an analysis, from the cache if it has been computed before.
 
     Args:
-        kind: the name of an analysis, such as "surface".
+        kind: the name of an analysis.
         source: RUN@STEP, RUN@last or RUN; a `Checkpoint` (weights in a file); an `Objective`; or a list of these.
         home: where runs and results are kept; default $LANDSCAPE_HOME, else `.landscape` beside the program.
         progress: called with each Progress.

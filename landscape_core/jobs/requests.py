@@ -72,7 +72,7 @@ class Request:
 
     @property
     def title(self) -> str:
-        """Short text for people: `Loss surface of digits@2000`."""
+        """Short text for people: the title of the analysis, and of what."""
         if self.kind in WRITERS:
             return f"{self.kind.capitalize()} {self.values.get('run')} ({self.values.get('task')})"
         return f"{analysis(self.kind).title} of {self.source}"

@@ -1,4 +1,4 @@
-"""Eigenpairs at both ends of the spectrum of a symmetric operator: thick-restart Lanczos."""
+"""Eigenpairs of a symmetric operator, the largest and the smallest: thick-restart Lanczos."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def multiplied(operator: LinearOperator, vectors: Tensor, dtype: torch.dtype) ->
 
 
 def finite(numbers: np.ndarray) -> np.ndarray:
-    """The numbers, already off the device. Raises InputError where a product was not finite: no spectrum can be had then."""
+    """The numbers, already off the device. Raises InputError where a product was not finite: no eigenvalues can be had then."""
     if not np.isfinite(numbers).all():
         raise InputError("a product with the operator is not finite: the loss overflows or is undefined at these weights")
     return numbers

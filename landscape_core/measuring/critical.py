@@ -28,7 +28,7 @@ def classify(gradient_norm: float, negative: float, zero: float, positive: float
 
 
 def gradient_measure(operator: Any, gradient: Tensor, steps: int) -> tuple[Tensor, Tensor, float]:
-    """How the gradient g spreads over the spectrum: nodes and weights `(m,)`, sum w f(node) = g'f(H)g / |g|^2.
+    """How the gradient g spreads over the eigenvalues: nodes and weights `(m,)`, sum w f(node) = g'f(H)g / |g|^2.
 
     By `Quadrature` from g, m <= steps: exact for polynomials of degree 2m - 1, so also the third value, |Hg| / |g|, whose
     square is the second moment. Both in float64. All zero for a zero gradient.

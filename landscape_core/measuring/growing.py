@@ -13,7 +13,7 @@ from .context import Context
 
 REPORT_SECONDS = 0.15  # between two pictures
 STATE_BYTES = 64 << 20  # of vectors that a partial result may keep, so that a killed job goes on where it was
-Arrays = Generator[Progress, None, dict[str, Any]]  # what `run` of an analysis is
+Running = Generator[Progress, None, dict[str, Any]]  # what `run` of an analysis is
 T = TypeVar("T")
 
 

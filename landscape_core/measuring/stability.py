@@ -13,7 +13,7 @@ def stability(
 
     Gradient descent theta <- theta - lr g is stable while lambda < 2 / lr; heavy-ball v <- b v + g, theta <- theta - lr v while
     lambda < (2 + 2b) / lr (Cohen et al. 2021). Weight decay in the gradient adds to every eigenvalue, so it lowers the limit
-    unless the spectrum includes it. `rate` is the learning rate of the next step; `whole`, whether the spectrum is that of the
+    unless the eigenvalues include it. `rate` is the learning rate of the next step; `whole`, whether they are those of the
     loss which is trained on. Keys: `lr`, `stability_limit` (nan where none), `stability_kind` ("limit", "reference", "none"),
     `stability_rule`, `stability_words`.
     """

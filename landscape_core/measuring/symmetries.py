@@ -41,7 +41,7 @@ def zero_modes(objective: Objective, kind: str, members: Sequence[int]) -> ZeroM
     space = objective.space
     sizes = {space.entries[i].name: space.entries[i].size for i in members}
     reasons: list[str] = []
-    count = overlap = 0
+    count = twice = 0
     found = _linear_layers(objective)
     shift = _shift_invariant(objective)
     if found.last and shift:
@@ -55,8 +55,8 @@ def zero_modes(objective: Objective, kind: str, members: Sequence[int]) -> ZeroM
         name, layer = found.first
         own = null * layer.out_features
         # A single layer: the vectors counted above that lie in the unseen part of its inputs are counted twice.
-        overlap = null if found.last and found.last[0] == name and shift else 0
-        count += own - overlap
+        twice = null if found.last and found.last[0] == name and shift else 0
+        count += own - twice
         reasons.append(f"{layer.out_features} × {null} from inputs that are constant or depend on others")
     p = sum(sizes.values())
     rank = _largest_rank(objective, kind, shift)

@@ -67,7 +67,7 @@ def size_of_space(k: int | None, objective: Objective) -> int:
     return k
 
 
-def parts(vectors: Tensor, vector: Tensor) -> Array:
+def shares_along(vectors: Tensor, vector: Tensor) -> Array:
     """(v_i . g)^2 / |g|^2 `(k,)` of orthonormal vectors `(p, k)` and `vector (p,)`, in float64; NaN for a zero vector."""
     g = vector.double()
     size = float(g.square().sum())

@@ -14,6 +14,7 @@ from .result import Progress
 from .runs import CheckpointRecord, RunRecord
 
 DENSE_LIMIT = 3000  # parameters up to which the exact matrix is affordable and the referee of every estimate
+SAMPLE = ("split", "samples", "batchnorm", "dtype", "device")  # fields that decide which loss, and in which arithmetic
 OWN_ANALYSES = "LANDSCAPE_ANALYSES"  # the setting that names directories with analyses of one's own
 CLASSES = 10  # eigenvectors that a cost estimate counts on where k follows the number of classes
 Method = Literal["auto", "dense", "lanczos"]  # the exact matrix, or Lanczos; auto takes what suits the size
@@ -150,6 +151,15 @@ class Measure:
     title: str
 
 
+@dataclass(frozen=True)
+class Thumbnail:
+    """The picture that stands for a run on its card: what it is called, and the Spec and view that it is made with."""
+
+    title: str
+    fields: Mapping[str, Any]
+    view: Mapping[str, Any]
+
+
 def _applies(_spec: AnalysisSpec, _run: RunRecord, _checkpoint: CheckpointRecord) -> str:
     return ""
 
@@ -180,6 +190,7 @@ class Analysis:
     measures: tuple[Measure, ...] = ()
     aligned: tuple[str, ...] = ("xaxis", "yaxis")  # axes that small multiples share
     files: tuple[str, ...] = ()  # endings of files besides npz, csv, json, html and png
+    thumbnail: Thumbnail | None = None  # the first analysis that has one draws the cards of runs
     # A sentence why it cannot be asked of this checkpoint, or nothing.
     applies: Callable[[Any, RunRecord, CheckpointRecord], str] = _applies
     package: str = ""

@@ -80,5 +80,5 @@ def text_of(value: object) -> str:
 
 
 def link(path: str, selection: Sequence[str] = (), present: bool = False, **fields: object) -> str:
-    """The address of a page with a selection and Spec fields, for links: `link("/surface", ["demo@last"], resolution=31)`."""
+    """The address of a page with a selection and Spec fields, for links: `link("/page", ["demo@last"], seed=1)`."""
     return path + write_query(selection, fields, present=present)

@@ -35,18 +35,19 @@ def test_the_variance_of_a_probe_is_hutchinsons():
     assert found._samples.sum(1).var() == pytest.approx(2 * float(off.square().sum()), rel=0.15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
-def test_errors_are_as_stated(way):
+def test_errors_are_as_stated(way, effort):
     """Over seeds: the root mean square of what it misses is the standard error, and no bias is left."""
-    misses, stated = [], []
-    for seed in range(40):
+    misses, stated, seeds = [], [], effort(40, 1000)
+    for seed in range(seeds):
         found = ran(MATRIX, relative=0, max_products=48, seed=seed, **WAYS[way])
         assert found.products == 48
         misses.append(found.estimate - TRACE)
         stated.append(found.standard_error)
     spread = np.sqrt(np.mean(np.square(misses)))
     assert 0.5 * np.mean(stated) < spread < 1.8 * np.mean(stated)
-    assert abs(np.mean(misses)) < 4 * np.std(misses) / 40**0.5
+    assert abs(np.mean(misses)) < 4 * np.std(misses) / seeds**0.5
 
 
 @pytest.mark.parametrize(("way", "gain"), [("deflated", 4), ("hutch++", 2.5), ("xtrace", 3)])
@@ -71,12 +72,13 @@ def test_it_stops_on_the_error_and_not_on_luck():
     assert (short.converged, short.products) == (False, 20)
 
 
-def test_where_it_stops_the_error_is_what_was_asked():
+@pytest.mark.long
+def test_where_it_stops_the_error_is_what_was_asked(effort):
     """With few probes the standard error is itself uncertain, and one looks until it is small."""
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(200, 200, generator=generator, dtype=torch.float64)
     matrix = root @ root.T / 200
-    stopped = [ran(matrix, relative=0.03, seed=seed) for seed in range(200)]
+    stopped = [ran(matrix, relative=0.03, seed=seed) for seed in range(effort(200, 2000))]
     misses = np.array([found.estimate for found in stopped]) - float(matrix.trace())
     assert all(found.converged for found in stopped)
     assert np.sqrt(np.mean(misses**2)) <= 1.05 * 0.03 * float(matrix.trace())

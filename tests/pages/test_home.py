@@ -33,7 +33,7 @@ def card(page: Page, name: str) -> Locator:
 
 def surface(page: Page, name: str) -> Locator:
     """The picture of the surface: what plotly has drawn of the heat map."""
-    return card(page, name).locator(".card-surface .heatmaplayer image")
+    return card(page, name).locator(".card-thumbnail .heatmaplayer image")
 
 
 def curves(page: Page, name: str) -> Locator:
@@ -70,7 +70,7 @@ def test_a_run_is_selected_and_opened_in_surface(shared: Server, open_page: Call
     expect(page.locator("#chips")).not_to_contain_text("first")
     card(page, "second").get_by_role("button", name="Draw it").click()
     expect(surface(page, "second")).to_be_visible()
-    card(page, "second").get_by_role("link", name="Open in Surface").click()
+    card(page, "second").get_by_role("link", name="Open loss surface").click()
     expect(page.locator("#surface-result")).to_be_visible()
     expect(page.locator("#chips")).to_contain_text("second @ 60")
     expect(page).to_have_url(re.compile("resolution=31"))

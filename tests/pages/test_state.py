@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_core.analyses import ANALYSES
@@ -24,7 +24,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long
 @given(
     st.dictionaries(st.sampled_from(["resolution", "extent", "through", "seed"]), JSON),
     st.dictionaries(st.text("abc", min_size=1), JSON),
@@ -38,7 +38,7 @@ def test_what_is_written_into_an_address_is_read_back(fields: dict, view: dict) 
     assert query.problems == ()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long
 @given(st.text(max_size=200))
 def test_no_address_is_too_strange_to_read(search: str) -> None:
     read_query(search)

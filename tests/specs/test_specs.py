@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
@@ -179,7 +179,7 @@ _SURFACE = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
+@pytest.mark.long
 @given(_SURFACE)
 def test_the_changed_fields_give_a_surface_back_through_texts(values: dict[str, object]) -> None:
     spec = SurfaceSpec.parse(values)
@@ -188,7 +188,7 @@ def test_the_changed_fields_give_a_surface_back_through_texts(values: dict[str, 
     assert SurfaceSpec.parse(json.loads(spec.canonical())) == spec
 
 
-@settings(deadline=None)
+@pytest.mark.long
 @given(
     st.sampled_from(list(TASKS)),
     st.fixed_dictionaries(

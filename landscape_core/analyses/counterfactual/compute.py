@@ -13,7 +13,7 @@ from torch import Tensor
 from ...linalg.operators import generator
 from ...linalg.subspaces import basis
 from ...measuring.context import Context
-from ...measuring.growing import STATE_BYTES, Arrays, Growing
+from ...measuring.growing import STATE_BYTES, Growing, Running
 from ...measuring.path import own_step
 from ...measuring.top_space import size_of_space, top_space
 from ...specs import Array, InputError, Progress, TrainingSpec
@@ -24,7 +24,7 @@ from .spec import NEEDED, CounterfactualSpec
 SETTINGS = (*NEEDED, "momentum", "weight_decay", "schedule")
 
 
-def run(spec: CounterfactualSpec, context: Context) -> Arrays:
+def run(spec: CounterfactualSpec, context: Context) -> Running:
     """The experiment as a Result names it; yields the curves of all branches as they grow together.
 
     Every branch makes the optimiser's update on the same mini-batches and then keeps a part of it: all ("free"), U U'd
@@ -80,7 +80,7 @@ class _Experiment:
         for _ in range((self.start if spec.batch_size is None else 0) + self.done):
             next(self.order)  # go on with the batches that the run itself would have seen
 
-    def run(self) -> Arrays:
+    def run(self) -> Running:
         if not self.begun:
             self._record()
             yield self._report()

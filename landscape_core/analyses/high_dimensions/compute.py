@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...linalg import Quadrature, basis, cosine, function_of, pca, random_walk_share, share, share_below
 from ...measuring.context import Context, Trajectory
-from ...measuring.growing import Arrays, Growing
+from ...measuring.growing import Growing, Running
 from ...measuring.path import evenly, own_step, stored_statistics
 from ...measuring.top_space import dense_allowed
 from ...objective import Objective
@@ -33,7 +33,7 @@ VAGUE = 0.2  # relative error of an estimated trace from which on no share of it
 PLAIN = (nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU)  # of these the law of depth holds
 
 
-def run(spec: HighDimensionsSpec, context: Context) -> Arrays:
+def run(spec: HighDimensionsSpec, context: Context) -> Running:
     """The Result's arrays over the chosen checkpoints; yields them after each, NaN where one is still to come.
 
     Eigenvalues are counted at `curvature_steps` alone; the plane of the path is that of its two principal axes about its mean.
@@ -51,7 +51,7 @@ def run(spec: HighDimensionsSpec, context: Context) -> Arrays:
             given.counts.update(objective.counts - before)
 
 
-def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective, exact: bool) -> Arrays:
+def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective, exact: bool) -> Running:
     path = _chosen(spec, context)
     steps, thetas = list(path.steps), path.thetas.to(objective.theta)
     layers = [entry for entry in objective.space.entries if len(entry.shape) > 1]
@@ -199,7 +199,7 @@ def _counted(
     theta: Tensor,
     outliers: int,
     exact: bool,
-) -> Arrays:
+) -> Running:
     """How many eigenvalues are flat and how many negative: exactly, or estimated by quadrature with a standard error."""
     operator, size = objective.hessian(theta), len(theta)
     if exact:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...linalg.operators import generator
 from ...measuring.context import Context, Trajectory
-from ...measuring.growing import STATE_BYTES, Arrays, Growing
+from ...measuring.growing import STATE_BYTES, Growing, Running
 from ...measuring.path import evenly, rate_of, stored_statistics
 from ...measuring.stability import stability
-from ...measuring.top_space import TopSpace, common, dense_allowed, parts, rounding_floor, size_of_space, top_space
+from ...measuring.top_space import TopSpace, common, dense_allowed, rounding_floor, shares_along, size_of_space, top_space
 from ...objective import Objective
 from ...specs import Array, InputError, Progress
 from .spec import OverlapSpec
@@ -23,7 +23,7 @@ from .spec import OverlapSpec
 NEAR = 0.5  # of the subspace that the two checkpoints before had in common: from there on a warm start pays
 
 
-def run(spec: OverlapSpec, context: Context) -> Arrays:
+def run(spec: OverlapSpec, context: Context) -> Running:
     """The overlap as a Result names it; yields the curves as checkpoint after checkpoint is finished.
 
     The displacement is the way to the next checkpoint shown, since a run keeps no update vectors. NaN where a checkpoint is
@@ -77,7 +77,7 @@ class _Overlap:
 
     # -- going on -----------------------------------------------------------------------------------------------------
 
-    def run(self) -> Arrays:
+    def run(self) -> Running:
         count = len(self.steps)
         finished = [i for i in range(count) if self._known(i)]
         yield self._report("starting" if not finished else "going on")
@@ -133,18 +133,18 @@ class _Overlap:
         floor = series["gradient_floor"][i] = rounding_floor(space, theta)
         norm = series["gradient_norm"][i] = float(gradient.double().norm())
         if norm > floor:
-            found = series["contributions"][i] = parts(space.vectors, gradient)
+            found = series["contributions"][i] = shares_along(space.vectors, gradient)
             series["gradient_share"][i], series["gradient_share_k_minus_1"][i] = found.sum(), found[:-1].sum()
         if self.chosen:
             small = [objective.minibatch_gradient(theta, chosen) for chosen in self.chosen]
             norms = np.array([float(g.double().norm()) for g in small])
-            shares = np.array([parts(space.vectors, g).sum() for g in small])[norms > floor]
+            shares = np.array([shares_along(space.vectors, g).sum() for g in small])[norms > floor]
             series["gradient_norm_minibatch"][i] = norms.mean()
             if shares.size:
                 series["gradient_share_minibatch"][i] = shares.mean()
                 series["gradient_share_minibatch_spread"][i] = shares.std(ddof=1) if shares.size > 1 else np.nan
         if i + 1 < len(self.steps):
-            series["displacement_share"][i] = parts(space.vectors, self.thetas[i + 1].to(theta) - theta).sum()
+            series["displacement_share"][i] = shares_along(space.vectors, self.thetas[i + 1].to(theta) - theta).sum()
 
     def _start(self, i: int) -> Tensor | None:
         """The eigenvectors of the checkpoint before where a search from their sum is expected to be shorter, else None."""

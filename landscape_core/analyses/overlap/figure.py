@@ -211,7 +211,7 @@ def _bar(title: str, colors: Theme) -> dict[str, Any]:
 
 
 def _eigenvalues(data: Known, steps: Array, colors: Theme, tint: str, dark: bool, heading: str, compact: bool) -> go.Figure:
-    """The tracks as the spectrum over a run draws them, and the eigenvalue that follows."""
+    """The tracks of the largest eigenvalues over the run, and the eigenvalue that follows."""
     figure = tracks_figure(
         {**data, "eigenvalues_top_steps": data["eigenvalues"]}, color=tint, dark=dark, title=heading, compact=compact
     )

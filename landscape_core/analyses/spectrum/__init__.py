@@ -4,7 +4,7 @@ from ...specs import Analysis, Group, Measure, View
 from .arrays import ARRAYS
 from .spec import SpectrumSpec
 
-MATRICES = {
+CHOICES = {
     None: "none",
     "hessian": "Hessian of the loss",
     "ggn": "Gauss-Newton",
@@ -26,8 +26,8 @@ ANALYSIS = Analysis(
             ("over", "operator", "beside", "k", "k_bottom"),
             words={
                 "over": {"checkpoint": "This checkpoint", "run": "All of its training"},
-                "operator": MATRICES,
-                "beside": MATRICES,
+                "operator": CHOICES,
+                "beside": CHOICES,
             },
             labels={"over": "Of", "operator": "Matrix", "beside": "Beside it", "k": "Largest", "k_bottom": "Smallest"},
         ),

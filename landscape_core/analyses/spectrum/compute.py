@@ -11,58 +11,58 @@ import torch
 from ...linalg import Lanczos, function_of, share_below
 from ...measuring.context import Context
 from ...measuring.critical import classify
-from ...measuring.growing import Arrays
+from ...measuring.growing import Running
 from ...measuring.path import own_step
 from ...measuring.symmetries import ZeroModes, rescaled, zero_modes
 from ...measuring.top_space import dense_allowed
 from ...specs import Array, InputError, Progress
 from .estimates import densities, estimated_spectrum, exact_spectrum, whole_matrix
+from .growing import SpectrumGrowing
 from .operators import Scaled, block_size
 from .over_run import over_run
 from .spec import SpectrumSpec
-from .work import Work
 
 
-def run(spec: SpectrumSpec, context: Context) -> Arrays:
+def run(spec: SpectrumSpec, context: Context) -> Running:
     """The spectrum as a Result names it; yields the eigenvalues and the density as they grow."""
     if spec.over == "run":
         return (yield from over_run(spec, context))
     return (yield from _checkpoint(spec, context))
 
 
-def _checkpoint(spec: SpectrumSpec, context: Context) -> Arrays:
+def _checkpoint(spec: SpectrumSpec, context: Context) -> Running:
     given = context.objective
     size = block_size(given, spec)
     exact = spec.exact(size)
     dense_allowed(exact, size)
     objective = context.double() if exact and spec.dtype is None else given
     before = objective.counts.copy()
-    work = Work(spec, context, objective, exact)
+    growing = SpectrumGrowing(spec, context, objective, exact)
     measure = exact_spectrum if exact else estimated_spectrum
     try:
-        yield from measure(work, "", spec.operator)
-        _finish(work)
+        yield from measure(growing, "", spec.operator)
+        _finish(growing)
         if spec.beside:
-            yield from measure(work, "beside_", spec.beside)
+            yield from measure(growing, "beside_", spec.beside)
         if spec.rescale:
-            yield from _rescale(work)
-        densities(work)
-        work.close()
+            yield from _rescale(growing)
+        densities(growing)
+        growing.close()
     finally:
         if objective is not given:
             given.counts.update(objective.counts - before)
-    return work.arrays
+    return growing.arrays
 
 
-def _finish(work: Work) -> None:
+def _finish(growing: SpectrumGrowing) -> None:
     """Counts, kind of point, stability and the other scalars."""
-    spec, arrays = work.spec, work.arrays
+    spec, arrays = growing.spec, growing.arrays
     top, bottom = arrays["eigenvalues_top"], arrays["eigenvalues_bottom"]
     nodes, weights = arrays["nodes"], arrays["weights"]
     norm = float(arrays["norm"])
     zero = spec.zero_tolerance * max(norm, 0.0)
-    p = work.size
-    if work.exact:
+    p = growing.size
+    if growing.exact:
         values = nodes[0]
         negative, positive = int((values < -zero).sum()), int((values > zero).sum())
         flat, flat_error = float(p - negative - positive), 0.0
@@ -78,16 +78,16 @@ def _finish(work: Work) -> None:
         # A Ritz value is never beyond the end of the spectrum, so one beyond zero is proof enough.
         negative = int((bottom < -zero).sum()) if bottom.size else int(share > share_error)
         positive = int((top > zero).sum())
-    modes = zero_modes(work.objective, spec.operator, work.members)
-    if work.shift:
+    modes = zero_modes(growing.objective, spec.operator, growing.members)
+    if growing.shift:
         modes = ZeroModes(0, ("weight decay lifts them all",))
-    flat_bounds = (max(flat_bounds[0], float(modes.count)) if not work.exact else flat_bounds[0], flat_bounds[1])
+    flat_bounds = (max(flat_bounds[0], float(modes.count)) if not growing.exact else flat_bounds[0], flat_bounds[1])
     count, gap = outliers(top, np.asarray(arrays["converged_top"]))
     effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
     squares = function_of(nodes, weights, np.square, p)[0]
     trace = float(arrays["trace"])
     gradient = float(arrays["gradient_norm"])
-    work.put(
+    growing.put(
         zero_threshold=zero,
         negative_share=share,
         negative_share_error=share_error,
@@ -100,14 +100,14 @@ def _finish(work: Work) -> None:
         nullity_reasons="; ".join(modes.reasons),
         classification=classify(gradient, negative, max(flat, float(modes.count)), positive, tolerance=spec.gradient_tolerance),
         effective_dimension=effective,
-        effective_dimension_error=0.0 if work.exact else effective_error,
+        effective_dimension_error=0.0 if growing.exact else effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),
         outliers=count,
         outlier_gap=gap,
         sharpness=float(top[0]),
         trace_ggn=trace if spec.operator == "ggn" else float("nan"),
     )
-    work.put(**work.stability(own_step(work.context)))
+    growing.put(**growing.stability(own_step(growing.context)))
 
 
 def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float, float]:
@@ -138,27 +138,27 @@ def outliers(values: Array, converged: Array) -> tuple[int, float]:
     return i + 1, float(ratios[i])
 
 
-def _rescale(work: Work) -> Iterator[Progress]:
+def _rescale(growing: SpectrumGrowing) -> Iterator[Progress]:
     """The same function with its first two layers rescaled: what its curvature becomes."""
-    spec = work.spec
+    spec = growing.spec
     assert spec.rescale is not None
     try:
-        theta, off = rescaled(work.objective, spec.rescale)
+        theta, off = rescaled(growing.objective, spec.rescale)
     except InputError as error:
-        work.put(rescaled_note=str(error))
+        growing.put(rescaled_note=str(error))
         return
-    operator = work.operator(spec.operator, theta)
-    scale = theta[work.coordinates].abs()
-    if work.exact:
-        matrix = (yield from whole_matrix(work, "rescaled", operator, "rescaled matrix")).double()
+    operator = growing.operator(spec.operator, theta)
+    scale = theta[growing.coordinates].abs()
+    if growing.exact:
+        matrix = (yield from whole_matrix(growing, "rescaled", operator, "rescaled matrix")).double()
         top, trace = float(torch.linalg.eigvalsh(matrix)[-1]), float(matrix.trace())
         invariant = float(torch.linalg.eigvalsh(scale.double()[:, None] * matrix * scale.double())[-1])
     else:
         options: dict[str, Any] = {"tolerance": spec.tolerance, "seed": spec.seed}
         found = []
         for stage, subject in (("rescaled", operator), ("rescaled_invariant", Scaled(operator, scale))):
-            search = Lanczos(subject, 1, state=work.state_of(stage) or None, **options)
-            yield from work.drive(stage, "rescaled", search)
+            search = Lanczos(subject, 1, state=growing.state_of(stage) or None, **options)
+            yield from growing.drive(stage, "rescaled", search)
             found.append(float(search.pairs().top[0]))
         (top, invariant), trace = found, float("nan")
-    work.put(rescaled_sharpness=top, rescaled_trace=trace, rescaled_invariant=invariant, rescaled_deviation=off)
+    growing.put(rescaled_sharpness=top, rescaled_trace=trace, rescaled_invariant=invariant, rescaled_deviation=off)

@@ -14,6 +14,7 @@ from ...drawing.numbers import number
 from ...specs import Array
 
 OPERATORS = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical_fisher": "empirical Fisher"}
+MATRICES = {name: words if name == "hessian" else f"{words} matrix" for name, words in OPERATORS.items()}
 CLOSE = 0.02  # relative: eigenvalues further apart are never taken for one, however uncertain they still are
 PER_DECADE = 6  # bars in each decade of the signed-log axis
 

@@ -6,13 +6,13 @@ import numpy as np
 
 from ...linalg import Lanczos
 from ...measuring.context import Context
-from ...measuring.growing import Arrays
+from ...measuring.growing import Running
 from ...measuring.path import evenly, own_step
+from .growing import SpectrumGrowing
 from .spec import SpectrumSpec
-from .work import Work
 
 
-def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
+def over_run(spec: SpectrumSpec, context: Context) -> Running:
     """Top k and the smallest eigenvalue at every chosen checkpoint, each search warm-started from the one before.
 
     `eigenvalues_top` and `residuals_top` are those of the source's own checkpoint. NaN where a checkpoint is still to come.
@@ -21,9 +21,9 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
     objective = context.objective
     own = own_step(context)
     steps = evenly(path.steps, spec.checkpoints, path.steps[-1] if own is None else own)
-    work = Work(spec, context, objective, exact=False)
-    k, low = min(spec.k, work.size), min(1, spec.k_bottom, work.size - min(spec.k, work.size))
-    work.expected = {f"step_{step}": 2.5 * k + 10 * low + 5 for step in steps}
+    growing = SpectrumGrowing(spec, context, objective, exact=False)
+    k, low = min(spec.k, growing.size), min(1, spec.k_bottom, growing.size - min(spec.k, growing.size))
+    growing.expected = {f"step_{step}": 2.5 * k + 10 * low + 5 for step in steps}
     count = len(steps)
     series = {
         "eigenvalues_top_steps": np.full((count, k), np.nan),
@@ -31,9 +31,9 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         "eigenvalue_bottom_steps": np.full(count, np.nan),
         "gradient_norm_steps": np.full(count, np.nan),
     }
-    work.resumed(series, steps=steps)
-    limits = [work.stability(step) for step in steps]
-    work.put(
+    growing.resumed(series, steps=steps)
+    limits = [growing.stability(step) for step in steps]
+    growing.put(
         steps=np.array(steps),
         lr_steps=np.array([item["lr"] for item in limits]),
         stability_limit_steps=np.array([item["stability_limit"] for item in limits]),
@@ -44,27 +44,27 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
     start = None
     for i, step in enumerate(steps):
         if np.isfinite(series["eigenvalues_top_steps"][i]).all():
-            work.done[f"step_{step}"] = 0
+            growing.done[f"step_{step}"] = 0
             continue
         theta = thetas[step].to(objective.theta)
-        operator = work.operator(spec.operator, theta)
+        operator = growing.operator(spec.operator, theta)
         search = Lanczos(operator, k, low, tolerance=spec.tolerance, seed=spec.seed, start=start)
         for products in search:
-            work.done[f"step_{step}"] = int(products)
+            growing.done[f"step_{step}"] = int(products)
         pairs = search.pairs()
-        gradient = objective.gradient(theta)[work.coordinates] + work.shift * theta[work.coordinates]
+        gradient = objective.gradient(theta)[growing.coordinates] + growing.shift * theta[growing.coordinates]
         series["eigenvalues_top_steps"][i] = pairs.top.cpu().numpy()
         series["residuals_top_steps"][i] = pairs.top_residuals.cpu().numpy()
         series["eigenvalue_bottom_steps"][i] = float(pairs.bottom[0]) if low else np.nan
         series["gradient_norm_steps"][i] = float(gradient.double().norm())
         start = pairs.top_vectors
-        work.put(**series)
-        yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
-        work.note(operator)
+        growing.put(**series)
+        yield growing.report(f"step {step:,}, {i + 1} of {count} checkpoints")
+        growing.note(operator)
     at = steps.index(own) if own in steps else count - 1
-    work.put(
+    growing.put(
         eigenvalues_top=series["eigenvalues_top_steps"][at],
         residuals_top=series["residuals_top_steps"][at],
     )
-    work.close()
-    return work.arrays
+    growing.close()
+    return growing.arrays

@@ -11,14 +11,9 @@ from ...drawing.known import Known, has, scalar, text
 from ...drawing.numbers import number
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
+from .data import MATRICES
 from .spec import SpectrumSpec
 
-NAMES = {
-    "hessian": "Hessian",
-    "ggn": "Gauss-Newton matrix",
-    "fisher": "Fisher matrix",
-    "empirical_fisher": "empirical Fisher matrix",
-}
 PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
 VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
 SOLID = 0.999  # captured mass of the density that needs no word
@@ -114,7 +109,7 @@ def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if spec.operator != "hessian" or limit is None:
         words = text(data, "stability_words") or "No limit of stability is known here."
         if spec.operator != "hessian":
-            words = f"This is the largest eigenvalue of the {NAMES[spec.operator]}, not of the Hessian."
+            words = f"This is the largest eigenvalue of the {MATRICES[spec.operator]}, not of the Hessian."
     else:
         ratio = top / limit
         words = f"{number(100 * ratio, 3)} % of {rule} = {number(limit)}."
@@ -274,7 +269,7 @@ def _beside(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             words += ". The empirical Fisher takes the data's labels: it differs from the Fisher in scale and in direction."
         else:
             words += "."
-    names = f"{NAMES[spec.operator]} and {NAMES[spec.beside]}"
+    names = f"{MATRICES[spec.operator]} and {MATRICES[spec.beside]}"
     formula = "H = G + R, G = mean of Jᵀ(∂²loss/∂z²)J, R = the network's own curvature weighted by the residuals"
     yield Reading(
         names, f"λ₁ {number(here / there, 3) if there else '∞'} times", words, formula, "Kunstner et al. 2019", verdict

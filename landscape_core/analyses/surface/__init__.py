@@ -1,6 +1,6 @@
 """The loss surface: what does the loss look like around and between these weights?"""
 
-from ...specs import Analysis, Group, Measure, View
+from ...specs import Analysis, Group, Measure, Thumbnail, View
 from .arrays import ARRAYS
 from .spec import SurfaceSpec
 
@@ -95,4 +95,5 @@ ANALYSIS = Analysis(
     ),
     aligned=(),  # the pictures share their range of values, and each its own axes
     files=("vtk",),
+    thumbnail=Thumbnail("surface, log scale", {"resolution": 31, "samples": 500, "flow": 0}, {"kind": "heatmap", "log": True}),
 )

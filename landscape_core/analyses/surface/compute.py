@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...measuring.context import Context
-from ...measuring.growing import REPORT_SECONDS, Arrays, Growing
+from ...measuring.growing import REPORT_SECONDS, Growing, Running
 from ...objective import Slice
 from ...specs import Array, Progress
 from . import certificate, whole_hessian
@@ -22,12 +22,12 @@ PRODUCT_COST = 6.0  # a Hessian-vector product in the same
 RESUMABLE = ("loss", "accuracy", "error")
 
 
-def run(spec: SurfaceSpec, context: Context) -> Arrays:
+def run(spec: SurfaceSpec, context: Context) -> Running:
     """f(a, b) = L(theta + a d0 + b d1) on a grid, coarse to fine, then the certificate. Returns the Result's arrays."""
     return (yield from (_plane if spec.dimensions == 2 else _lines)(spec, context))
 
 
-def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
+def _plane(spec: SurfaceSpec, context: Context) -> Running:
     axes = spanned(spec, context)
     part = context.objective.slice(context.objective.theta, axes.directions)
     path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
@@ -51,7 +51,7 @@ def _plane(spec: SurfaceSpec, context: Context) -> Arrays:
     return arrays
 
 
-def _lines(spec: SurfaceSpec, context: Context) -> Arrays:
+def _lines(spec: SurfaceSpec, context: Context) -> Running:
     """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
     first = spanned(spec, context)
     grid = Grid(spec, first, context, lines=spec.repeats)

@@ -322,7 +322,7 @@ def _limits(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
         )
         if spec.dimensions == 1 and spec.repeats >= 10:
             words += (
-                "The band over several lines shows how much the choice of axes matters; do not rank models whose bands overlap."
+                "The band over several lines shows how much the choice of axes matters; do not rank models whose bands meet."
             )
         else:
             words += (

@@ -84,7 +84,7 @@ def scale_features(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def pool_by_slices(graph: fx.Graph, affine: set[fx.Node]) -> dict[fx.Node, fx.Node]:
-    """Max pooling of cells that do not overlap, as the largest of side^2 slices: PyTorch's is slow on contiguous images.
+    """Max pooling of cells that share nothing, as the largest of side^2 slices: PyTorch's is slow on contiguous images.
 
     Behind a layer in `affine` the slices are taken of the layer (before a ReLU between the two, which changes nothing), so
     that they are taken once for all points. Returns what now stands for those layers.
@@ -118,7 +118,7 @@ def pool_by_slices(graph: fx.Graph, affine: set[fx.Node]) -> dict[fx.Node, fx.No
 
 
 def _cells(node: fx.Node) -> int | None:
-    """The side of the cells of a pooling without overlap, border or gaps over images `(n, channels, h, w)`."""
+    """The side of the cells of a pooling of separate cells without border or gaps, of images `(n, channels, h, w)`."""
     if node.target not in POOLS or len(shape(node) or ()) != 4:
         return None
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")

@@ -9,14 +9,12 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from landscape_core.drawing.known import Known
 from landscape_core.jobs.requests import Request
-from landscape_core.specs import Analysis, AnalysisSpec, InputError, Result
+from landscape_core.specs import SAMPLE, Analysis, AnalysisSpec, InputError, Result
 
 from .. import stores
 from ..selection import resolve
 from ..state import text_of
 from ..theme import color_of
-
-SHARED = ("split", "samples", "batchnorm", "dtype", "device")  # what the calibration must have in common with the analysis
 
 
 class Item(TypedDict):
@@ -71,7 +69,7 @@ def state_of(item: Analysis, values: Mapping[str, Any], selection: Sequence[str]
 
 def _items(analysis: Analysis, spec: AnalysisSpec, selection: Sequence[str]) -> list[Item]:
     changed, found = spec.changed(), []
-    common = {name: value for name, value in changed.items() if name in SHARED}
+    common = {name: value for name, value in changed.items() if name in SAMPLE}  # of the same loss
     for place in resolve(selection):
         item: Item = {"text": place.text, "label": place.label, "problem": place.problem}
         if place.record is not None and place.checkpoint is not None:

@@ -1,4 +1,4 @@
-"""Runs as cards: the loss curve, a thumbnail of the surface, and what can be done with the run."""
+"""Runs as cards: the loss curve, a thumbnail, and what can be done with the run."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from dash.development.base_component import Component
 from plotly.graph_objects import Figure
 
 from landscape_core import presenting
-from landscape_core.analyses import ANALYSES
+from landscape_core.analyses import of_cards
 from landscape_core.checkpoints.runs import metric_columns
 from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request
-from landscape_core.specs import InputError, Reference, RunRecord
+from landscape_core.specs import Analysis, InputError, Reference, RunRecord, Thumbnail
 
 from .. import jobs, stores
 from ..state import MAX_SELECTED, write_query
 from ..theme import aria, color_of
 from .pulse import Job, Pulse
 
-# What a thumbnail shows: one Spec for every run, bounded in cost whatever the data. The Surface page opens with it.
-THUMBNAIL = {"resolution": 31, "samples": 500, "flow": 0}
 PARTS = ("head", "pictures", "actions")
 STATES = {"training": "training", "diverged": "diverged", "stopped": "stopped"}
 
@@ -63,9 +61,10 @@ class Card:
         }
 
 
-def thumbnail(name: str) -> Request:
-    """The request for the thumbnail of a run."""
-    return Request("surface", f"{name}@last", dict(THUMBNAIL))
+def thumbnail(name: str) -> list[Request]:
+    """The request for the thumbnail of a run, where an analysis draws one; one Spec for every run, whatever its data."""
+    item = of_cards()
+    return [Request(item.name, f"{name}@last", dict(item.thumbnail.fields))] if item and item.thumbnail else []
 
 
 def find(pulse: Pulse, selection: Sequence[str]) -> list[Card]:
@@ -92,7 +91,7 @@ def _card(name: str, on_disk: bool, job: Job | None, active: Mapping[str, Job], 
         try:
             record = stores.runs().read(name)
             if record.checkpoints and record.state != "training":
-                key = thumbnail(name).key(stores.home())
+                key = next((request.key(stores.home()) for request in thumbnail(name)), "")
         except InputError as error:
             problem = str(error)
     if record is not None and record.state in ("done", "diverged"):
@@ -164,20 +163,23 @@ def _graph(place: dict[str, str], figure: Figure, *, still: bool) -> dcc.Graph:
 
 
 def _picture(card: Card, dark: bool) -> html.Figure:
-    return html.Figure([html.Figcaption("surface, log scale"), _surface(card, dark)])
+    item = of_cards()
+    if item is None or item.thumbnail is None:
+        return html.Figure([])
+    return html.Figure([html.Figcaption(item.thumbnail.title), _thumbnail(item, item.thumbnail, card, dark)])
 
 
-def _surface(card: Card, dark: bool) -> Component:
+def _thumbnail(item: Analysis, wanted: Thumbnail, card: Card, dark: bool) -> Component:
     data = None
     if card.key:
         data = stores.results().get(card.key) if card.drawn else stores.jobs().partial(card.key)
     if data is not None:
-        figure = presenting.drawn(ANALYSES["surface"], [data], [card.name], {"kind": "heatmap", "log": True}, dark=dark)[0]
+        figure = presenting.drawn(item, [data], [card.name], wanted.view, dark=dark)[0]
         bare = {"visible": False, "scaleanchor": None}
         figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
         figure.update_traces(showscale=False, selector={"type": "heatmap"})
-        graph, label = _graph({"thumbnail": card.name}, figure, still=True), f"Open the surface of {card.name}"
-        return dcc.Link(graph, href=surface_link(card.name), className="card-surface", title=label)
+        graph, label = _graph({"thumbnail": card.name}, figure, still=True), f"{item.title} of {card.name}: open it"
+        return dcc.Link(graph, href=_link(item, wanted, card.name), className="card-thumbnail", title=label)
     if card.growing or card.job is not None:
         return html.Div("drawn when it is trained", className="card-blank")
     if card.thumbnail is not None and card.thumbnail["state"] in ("queued", "running"):
@@ -186,9 +188,9 @@ def _surface(card: Card, dark: bool) -> Component:
     return html.Div(draw_it, className="card-blank")
 
 
-def surface_link(name: str) -> str:
-    """The Surface page as the thumbnail shows it: its result is there already."""
-    return f"/surface{write_query([f'{name}@last'], THUMBNAIL)}"
+def _link(item: Analysis, wanted: Thumbnail, name: str) -> str:
+    """The page that the thumbnail opens: its result is there already."""
+    return item.path + write_query([f"{name}@last"], wanted.fields)
 
 
 def _facts(record: RunRecord) -> html.Dl:
@@ -223,7 +225,10 @@ def _actions(card: Card, full: bool) -> list[Component]:
         select = html.Div(select, title=f"{MAX_SELECTED} checkpoints are selected; remove one in the header first.")
     parts: list[Component] = [select]
     if card.usable and not card.growing:
-        parts.append(dcc.Link("Open in Surface", href=surface_link(card.name), className="card-link"))
+        item = of_cards()
+        if item is not None and item.thumbnail is not None:
+            link = _link(item, item.thumbnail, card.name)
+            parts.append(dcc.Link(f"Open {item.title.lower()}", href=link, className="card-link"))
     if card.record is not None or card.problem:
         parts.append(_delete(card))
     return parts

@@ -106,7 +106,7 @@ def parts() -> list[Component]:
         dcc.Store("import-key"),
         dcc.Store("import-ended"),
         dcc.Store("import-about", data=about),
-        _drawer(TRAIN, "Train a run", [], "Train, then draw its surface"),
+        _drawer(TRAIN, "Train a run", [], "Train, then draw it"),
         _drawer(IMPORT, "Bring in weights", _choose_file(), "Bring in", html.Div(id="import-status")),
     ]
 
@@ -284,7 +284,7 @@ def _train(
         request = _training(task, ctx.states_list[:2])
     except InputError as error:
         return no_update, no_update, no_update, str(error)
-    return launch([request, thumbnail(str(request.values["run"]))]), [request.key(stores.home())], False, ""
+    return launch([request, *thumbnail(str(request.values["run"]))]), [request.key(stores.home())], False, ""
 
 
 def _training(task: str, groups: Groups) -> Request:
@@ -397,7 +397,7 @@ def _import(
     except InputError as error:
         return no_update, no_update, no_update, str(error)
     key = request.key(stores.home())
-    return launch([request, thumbnail(str(request.values["run"]))]), [key], {"key": key, "id": uuid.uuid4().hex}, ""
+    return launch([request, *thumbnail(str(request.values["run"]))]), [key], {"key": key, "id": uuid.uuid4().hex}, ""
 
 
 def _importing(task: str, groups: Groups, file: Arrived) -> Request:

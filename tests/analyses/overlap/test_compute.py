@@ -23,7 +23,7 @@ from landscape_core.jobs.execute import start
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
 from landscape_core.measuring.context import Context, Trajectory
-from landscape_core.measuring.top_space import common, parts
+from landscape_core.measuring.top_space import common, shares_along
 from landscape_core.objective import Objective
 from landscape_core.presenting import reading
 from landscape_core.specs import InputError, Result
@@ -116,7 +116,7 @@ def test_random_vectors_lie_in_a_space_by_k_over_p() -> None:
     generator = torch.Generator().manual_seed(0)
     p, k = 400, 8
     space, other = (torch.linalg.qr(torch.randn(p, k, generator=generator))[0] for _ in range(2))
-    shares = [parts(space, torch.randn(p, generator=generator)).sum() for _ in range(300)]
+    shares = [shares_along(space, torch.randn(p, generator=generator)).sum() for _ in range(300)]
     assert np.mean(shares) == pytest.approx(k / p, rel=0.1)
     assert common(space, other) == pytest.approx(k / p, abs=4 * k / p)
     assert common(space, space) == pytest.approx(1, abs=1e-6)

@@ -18,8 +18,8 @@ from .spec import SpectrumSpec
 MEASURE_STEPS = 40  # products for the spread of the gradient over the spectrum
 
 
-class Work(Growing):
-    """The chosen block of parameters, with what is known of its curvature; the work is counted in products."""
+class SpectrumGrowing(Growing):
+    """The chosen block of parameters, with what is known of its curvature; the growing is counted in products."""
 
     def __init__(self, spec: SpectrumSpec, context: Context, objective: Objective, exact: bool):
         self.spec, self.objective, self.exact = spec, objective, exact
