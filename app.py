@@ -68,10 +68,11 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     pages.load()
-    from pages._components import downloads, shell
+    from pages._components import downloads
     from pages._components.runs import uploads
+    from pages._components.shell import frame
 
-    app.layout = shell.layout
+    app.layout = frame.layout
     server = app.server
     server.secret_key = _secret(folder)
     server.config["TRUSTED_HOSTS"] = list(hosts)

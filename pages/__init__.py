@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dash.development.base_component import Component
 
 if TYPE_CHECKING:
-    from ._components.state import Query
+    from ._components.shell.address import Query
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from landscape_core.specs import InputError
 
 from ._components.analysis import add
 from ._components.analysis.entries import PageState, entries_of, finished
-from ._components.theme import GRAPH_CONFIG, aria
+from ._components.shell.theme import GRAPH_CONFIG, aria
 
 GPT3 = 175_000_000_000  # the essay's example: parameters, and by how much one radius is larger
 EXCESS = 1e-10

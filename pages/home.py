@@ -16,12 +16,12 @@ from landscape_core.specs import InputError, Reference
 
 from . import Page, register
 from ._components import stores
-from ._components.jobs import launch, launch_output, launcher, watcher
 from ._components.runs import demos, forms
 from ._components.runs.cards import PARTS, Card, draw, find, thumbnail
 from ._components.runs.pulse import Pulse
-from ._components.state import MAX_SELECTED, Query
-from ._components.theme import aria
+from ._components.shell.address import MAX_SELECTED, Query
+from ._components.shell.jobs import launch, launch_output, launcher, watcher
+from ._components.shell.theme import aria
 
 DEMO = Request("train", None, {"task": "digits-mlp", "run": "demo"})
 SHOWN = 12  # cards before "show all"

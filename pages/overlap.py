@@ -15,7 +15,7 @@ from landscape_core.drawing.steps import step_at
 
 from ._components.analysis import add
 from ._components.analysis.entries import PageState, entries_of, known_of
-from ._components.state import write_query
+from ._components.shell.address import write_query
 
 
 def _extra() -> Sequence[Component]:

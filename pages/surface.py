@@ -15,7 +15,7 @@ from landscape_core.analyses.surface.pick import centered_extent, point_of, poin
 from ._components.analysis import add
 from ._components.analysis.entries import PageState, entries_of, known_of
 from ._components.forms import field_id
-from ._components.state import text_of
+from ._components.shell.address import text_of
 from ._components.stepper import register_stepper, stepper
 from ._components.words import humanise
 

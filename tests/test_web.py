@@ -25,12 +25,12 @@ for path in ("/", "/health", "/_dash-layout", "/_dash-dependencies", "/assets/ga
     seen[path] = [answer.status_code, dict(answer.headers)]
 seen["stranger"] = [client.get("/", headers={{"Host": "evil.example"}}).status_code, {{}}]
 from pages import PAGES
-from pages._components import shell
-from pages._components.state import read_query
+from pages._components.shell import frame
+from pages._components.shell.address import read_query
 texts = {{}}
 for path, page in PAGES.items():
     for search in ("", "?on=nobody@3", "?resolution=1000000&nonsense=1", "?on=a,b,c,d,e&v.kind=cube", "?on=../../etc@1"):
-        content = shell._content(page, path, read_query(search))
+        content = frame._content(page, path, read_query(search))
         texts[path + search] = json.dumps(content.to_plotly_json(), default=lambda part: part.to_plotly_json()
             if hasattr(part, "to_plotly_json") else str(part))
 print(json.dumps({{"seen": seen, "texts": texts, "torch": "torch" in sys.modules}}))

@@ -12,8 +12,8 @@ from landscape_core.presenting import files
 from landscape_core.specs import InputError, Result
 
 from . import stores
-from .state import read_query
-from .theme import color_of
+from .shell.address import read_query
+from .shell.theme import color_of
 
 KEY = re.compile(r"^[0-9a-f]{32}$")
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from landscape_core.specs import InputError, bounds_of, choices_of, is_local, parse_text, unit_of
 
-from .state import text_of
+from .shell.address import text_of
 from .words import humanise
 
 NOTHING = "null"  # the choice that stands for a field's null

@@ -143,7 +143,7 @@ def test_its_page_and_its_reference_follow(place: Path) -> None:
 import landscape_core, app, sys
 app.create_app("home")
 import pages
-from pages._components.state import read_query
+from pages._components.shell.address import read_query
 assert "torch" not in sys.modules
 landscape_core.compute("shaking", "small", draws=4)
 page = pages.PAGES["/shaking"]

@@ -10,7 +10,7 @@ from landscape_core.analyses import ANALYSES
 from landscape_core.analyses.surface.spec import SurfaceSpec
 from landscape_core.specs import InputError, TrainingSpec, parse_text
 from pages._components import forms
-from pages._components.state import link, read_query, text_of, write_query
+from pages._components.shell.address import link, read_query, text_of, write_query
 from pages._components.words import duration
 
 JSON = st.recursive(

@@ -12,8 +12,8 @@ from landscape_core.jobs.requests import Request
 from landscape_core.specs import Analysis, InputError
 
 from .. import forms, stores
-from ..jobs import launch, launch_output, shape, status, watch_output
-from ..state import MAX_SELECTED
+from ..shell.address import MAX_SELECTED
+from ..shell.jobs import launch, launch_output, shape, status, watch_output
 from . import panels
 from .entries import Entry, PageState, entries_of, part_id, state_of
 from .pictures import pictures

@@ -12,9 +12,9 @@ from landscape_core.jobs.requests import Request
 from landscape_core.specs import SAMPLE, Analysis, AnalysisSpec, InputError, Result
 
 from .. import stores
-from ..selection import resolve
-from ..state import text_of
-from ..theme import color_of
+from ..shell.address import text_of
+from ..shell.selection import resolve
+from ..shell.theme import color_of
 
 
 class Item(TypedDict):

@@ -14,9 +14,9 @@ from dash.development.base_component import Component
 from landscape_core.specs import Analysis, Group, View, suggestion
 
 from .. import forms, stores
-from ..jobs import launcher, watcher
-from ..state import MAX_SELECTED, Query
-from ..theme import GRAPH_CONFIG, aria
+from ..shell.address import MAX_SELECTED, Query
+from ..shell.jobs import launcher, watcher
+from ..shell.theme import GRAPH_CONFIG, aria
 from .entries import PageState, part_id, state_of
 from .pictures import Pictures, pictures
 

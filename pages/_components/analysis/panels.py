@@ -13,8 +13,8 @@ from landscape_core.drawing.numbers import number
 from landscape_core.drawing.statement import Reading
 from landscape_core.specs import COUNTED, AnalysisSpec, Result, RunRecord, Variable
 
-from ..state import write_query
-from ..theme import aria
+from ..shell.address import write_query
+from ..shell.theme import aria
 from ..words import duration, humanise, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}

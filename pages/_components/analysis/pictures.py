@@ -18,7 +18,7 @@ from landscape_core.drawing import export
 from landscape_core.specs import Analysis, InputError, Result
 
 from .. import stores
-from ..state import MAX_SELECTED, write_query
+from ..shell.address import MAX_SELECTED, write_query
 from . import panels
 from .entries import Entry, PageState, entries_of, known_of
 

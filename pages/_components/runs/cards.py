@@ -17,9 +17,10 @@ from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import Analysis, InputError, Reference, RunRecord, Thumbnail
 
-from .. import jobs, stores
-from ..state import MAX_SELECTED, write_query
-from ..theme import aria, color_of
+from .. import stores
+from ..shell import jobs
+from ..shell.address import MAX_SELECTED, write_query
+from ..shell.theme import aria, color_of
 from .pulse import Job, Pulse
 
 PARTS = ("head", "pictures", "actions")

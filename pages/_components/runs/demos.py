@@ -13,9 +13,9 @@ from dash.exceptions import PreventUpdate
 from landscape_core.demos import DEMOS, Demo
 
 from .. import stores
-from ..jobs import launch, launch_output, launcher, watch_output, watcher
-from ..state import write_query
-from ..theme import aria
+from ..shell.address import write_query
+from ..shell.jobs import launch, launch_output, launcher, watch_output, watcher
+from ..shell.theme import aria
 from .pulse import Job, Pulse
 
 UNDER_WAY = ("queued", "running")

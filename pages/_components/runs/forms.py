@@ -33,7 +33,7 @@ from landscape_core.specs.tasks import task_entry
 
 from .. import stores
 from ..forms import control, field_id, register_sender, sender, to_value
-from ..jobs import launch, launch_output, launcher, status, watch_output, watcher
+from ..shell.jobs import launch, launch_output, launcher, status, watch_output, watcher
 from ..words import size
 from .cards import thumbnail
 from .pulse import Pulse

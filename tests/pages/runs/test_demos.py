@@ -7,7 +7,7 @@ from landscape_core.demos import DEMOS
 from landscape_core.specs import Spec, parse_text
 from pages import load
 from pages._components.runs.demos import address
-from pages._components.state import read_query
+from pages._components.shell.address import read_query
 
 load()
 

@@ -13,8 +13,8 @@ from dash.exceptions import PreventUpdate
 from landscape_core.drawing.numbers import number
 from landscape_core.specs import CheckpointRecord, InputError, Reference, RunRecord
 
-from . import stores
-from .state import MAX_SELECTED
+from .. import stores
+from .address import MAX_SELECTED
 from .theme import aria, color_of
 
 

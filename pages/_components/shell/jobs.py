@@ -41,9 +41,9 @@ from landscape_core.jobs.requests import Request
 from landscape_core.jobs.store import JobView
 from landscape_core.specs import InputError
 
-from . import stores
+from .. import stores
+from ..words import duration
 from .theme import aria
-from .words import duration
 
 RECENT = 8  # ended jobs that the list still shows
 

@@ -25,9 +25,9 @@ from dash.exceptions import PreventUpdate
 
 from landscape_core.specs import InputError
 
-from .. import PAGES, Page, ordered
+from ... import PAGES, Page, ordered
 from . import jobs, selection
-from .state import Query, read_query
+from .address import Query, read_query
 from .theme import MANTINE, aria, icon
 
 log = logging.getLogger("landscape.pages")
