@@ -44,7 +44,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
     start = None
     for i, step in enumerate(steps):
         if np.isfinite(series["eigenvalues_top_steps"][i]).all():
-            work.done[f"step_{step}"] = 0
+            work.done[f"step_{step}"] = int(work.state_of(f"step_{step}").get("products", 0))  # of an earlier attempt
             continue
         theta = thetas[step].to(objective.theta)
         operator = work.operator(spec.operator, theta)
@@ -59,6 +59,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Arrays:
         series["gradient_norm_steps"][i] = float(gradient.double().norm())
         start = pairs.top_vectors
         work.put(**series)
+        work.keep(f"step_{step}", {"products": work.done[f"step_{step}"]})
         yield work.report(f"step {step:,}, {i + 1} of {count} checkpoints")
         work.note(operator)
     at = steps.index(own) if own in steps else count - 1
