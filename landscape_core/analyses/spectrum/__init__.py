@@ -5,7 +5,6 @@ from .arrays import ARRAYS
 from .spec import SpectrumSpec
 
 MATRICES = {
-    None: "none",
     "hessian": "Hessian of the loss",
     "ggn": "Gauss-Newton",
     "fisher": "Fisher, model's labels",
@@ -27,7 +26,7 @@ ANALYSIS = Analysis(
             words={
                 "over": {"checkpoint": "This checkpoint", "run": "All of its training"},
                 "operator": MATRICES,
-                "beside": MATRICES,
+                "beside": {None: "none", **MATRICES},
             },
             labels={"over": "Of", "operator": "Matrix", "beside": "Beside it", "k": "Largest", "k_bottom": "Smallest"},
         ),
