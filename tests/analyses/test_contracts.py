@@ -38,20 +38,15 @@ from landscape_core.specs.result import pack, unpack
 from landscape_core.tasks.importing import import_weights
 from pages._components.state import text_of, write_query
 
+from .running import small
+
 ROOT = Path(__file__).parents[2]
 LISTED = [item for item in ANALYSES.values() if item.listed]
-# By the name of a field, whatever analysis has it. In float64, so that the order of sums does not show.
-SMALL = {"dtype": "float64", "resolution": 7, "steps": 24, "records": 6, "refresh": 8}
 STANDARD = {"source", "color", "dark", "title", "compact"}
 every = pytest.mark.parametrize("item", [pytest.param(item, id=item.name) for item in LISTED])
 
 
 # -- what is asked of an analysis -----------------------------------------------------------------------------------------
-
-
-def small(item: Analysis) -> dict[str, Any]:
-    """Fields with which an analysis of a tiny network takes a moment."""
-    return {name: value for name, value in SMALL.items() if name in item.spec.model_fields}
 
 
 def asked(item: Analysis) -> Iterator[dict[str, Any]]:
