@@ -20,6 +20,9 @@ T = TypeVar("T")
 class Worker(Protocol):
     """A solver that yields how many products it has made, and can be made again from its state."""
 
+    @property
+    def products(self) -> int: ...
+
     def __iter__(self) -> Iterator[int]: ...
 
     def state(self) -> Mapping[str, Array]: ...
@@ -104,6 +107,7 @@ class Growing:
 
     def drive(self, stage: str, words: str, worker: Worker, show: Callable[[], None] | None = None) -> Iterator[Progress]:
         """Run a worker to its end, with its state kept; `show()` puts what is known of it into the arrays."""
+        self.done[stage] = int(worker.products)  # of an earlier attempt, which may have finished it
         for products in worker:
             self.done[stage] = int(products)
             if self.due:

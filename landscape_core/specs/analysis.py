@@ -134,13 +134,18 @@ class Variable:
 
     name: str
     words: str
-    shape: str = ""  # "t k" for an array (t, k)
+    shape: str = ""  # "t k" for an array (t, k); "n m | s n" for one that is of either kind
     unit: str = ""
 
     @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the dimensions, outermost first, of each kind that it may be of."""
+        return tuple(tuple(form.split()) for form in self.shape.split("|"))
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
-        """The names of the dimensions, outermost first."""
-        return tuple(self.shape.split())
+        """The first of its `forms`."""
+        return self.forms[0]
 
 
 @dataclass(frozen=True)

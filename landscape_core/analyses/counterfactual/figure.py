@@ -27,10 +27,10 @@ def figure(
     """Draw the curves of all branches, finished or growing: the "loss" over the whole sample, or the "distance" travelled."""
     chosen("kind of picture", kind, KINDS)
     heading = title or "Training inside and outside the top space"
-    steps, k = np.asarray(data["steps"], float), int(scalar(data, "k") or 0)
-    free = np.asarray(data[f"{kind}_free"], float)
+    free = np.asarray(data.get(f"{kind}_free", []), float)
     if not np.isfinite(free).any():
         return message_figure("Waiting for the first steps…", dark=dark, title=heading, color=color)
+    steps, k = np.asarray(data["steps"], float), int(scalar(data, "k") or 0)
     colors = theme(dark)
     blue, orange = cuts(dark)
     lines: list[tuple[str, str, str, float, str]] = [

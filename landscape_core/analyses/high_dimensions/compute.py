@@ -84,12 +84,13 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
             yield growing.report(f"gradients, {i + 1} of {len(steps)} checkpoints")
     for count, step in enumerate(looked):
         i, stage = steps.index(step), f"step_{step}"
-        growing.done[stage] = 0
+        growing.done[stage] = int(growing.state_of(f"spent_{step}").get("products", 0))  # by an earlier attempt
         if np.isnan(series["flat_share"][i]) and np.isfinite(series["gradient_norm"][i]):
             words = f"eigenvalues at step {step:,}, {count + 1} of {len(looked)} checkpoints"
             found = yield from _counted(spec, growing, objective, stage, words, thetas[i], outliers, exact)
             for name, value in found.items():
                 series[name][i] = value
+            growing.keep(f"spent_{step}", {"products": growing.done[stage]})
             yield growing.report(words)
     growing.close(sum(count for stage, count in growing.done.items() if stage != "slopes"))
     return growing.arrays

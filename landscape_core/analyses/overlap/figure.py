@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ...drawing.axes import FEW, cartesian_axis, log_axis
-from ...drawing.known import Known, chosen, scalar
+from ...drawing.known import Known, chosen, has, scalar
 from ...drawing.numbers import number
 from ...drawing.steps import edges, place, step_axis
 from ...drawing.style import (
@@ -49,9 +49,9 @@ def figure(
     """
     chosen("kind of picture", kind, KINDS)
     heading = title or TITLE
-    steps = np.asarray(data["steps"], float)
-    known = np.isfinite(np.asarray(data["eigenvalues"], float)).all(axis=1)
-    if not known.any():
+    steps, eigenvalues = (np.asarray(data.get(name, []), float) for name in ("steps", "eigenvalues"))
+    known = np.isfinite(eigenvalues).all(axis=-1)
+    if not has(data, "steps", "eigenvalues") or not known.any():
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
     colors = theme(dark)
     left = "" if known.all() else f"{int((~known).sum())} of {steps.size} checkpoints overflow and are left out."

@@ -5,7 +5,6 @@ from .arrays import ARRAYS
 from .spec import SpectrumSpec
 
 CHOICES = {
-    None: "none",
     "hessian": "Hessian of the loss",
     "ggn": "Gauss-Newton",
     "fisher": "Fisher, model's labels",
@@ -27,7 +26,7 @@ ANALYSIS = Analysis(
             words={
                 "over": {"checkpoint": "This checkpoint", "run": "All of its training"},
                 "operator": CHOICES,
-                "beside": CHOICES,
+                "beside": {None: "none", **CHOICES},
             },
             labels={"over": "Of", "operator": "Matrix", "beside": "Beside it", "k": "Largest", "k_bottom": "Smallest"},
         ),

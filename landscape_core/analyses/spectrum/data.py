@@ -63,7 +63,7 @@ def read_spectrum(data: Known) -> Spectrum | None:
     """The spectrum in a finished or partial result; None while nothing is known."""
     if not has(data, "eigenvalues_top"):
         return None
-    norm = scalar(data, "norm") or float(np.max(np.abs(data["eigenvalues_top"]), initial=0.0))
+    norm = scalar(data, "norm") or float(np.nanmax(np.abs(data["eigenvalues_top"]), initial=0.0))
     top, bottom = (np.asarray(data.get(f"eigenvalues_{end}", []), float) for end in ("top", "bottom"))
     residuals = [np.asarray(data.get(f"residuals_{end}", np.zeros(0)), float) for end in ("top", "bottom")]
     density = has(data, "density", "density_grid")
@@ -152,7 +152,7 @@ def signed_log(zero: float) -> Any:
 def binned(nodes: Array, weights: Array, parameters: int, place: Any) -> tuple[Array, Array, Array]:
     """Centres of the bars, the number of eigenvalues in each (mean over probes) and its standard error."""
     spots = place(nodes)
-    reach = math.ceil(float(np.abs(spots).max(initial=1.0)))
+    reach = math.ceil(float(np.abs(spots[np.isfinite(spots)]).max(initial=1.0)))
     outer = 0.5 + np.arange(reach * PER_DECADE + 1) / PER_DECADE
     edges = np.concatenate([-outer[::-1], outer])
     # What counts as zero is one bar: everything at position 0.

@@ -50,6 +50,8 @@ def figure(
     part = read_spectrum(data)
     if part is None:
         return message_figure("Waiting for the first eigenvalues…", dark=dark, title=heading, color=color)
+    if not np.isfinite(part.top).any():
+        return message_figure("No eigenvalue is finite here: the weights overflow.", dark=dark, title=heading, color=color)
     colors = theme(dark)
     tints = (color or cuts(dark)[0], cuts(dark)[1])
     remarks = [*part.remarks(), *stamp(data, part)]
@@ -67,7 +69,7 @@ def figure(
 
 def shared(datas: Sequence[Known | None], _view: Mapping[str, Any]) -> dict[str, Any]:
     """What counts as zero in pictures beside each other: the largest of theirs, so that their axes are one."""
-    zeros = [float(np.asarray(data["zero_threshold"])) for data in datas if data is not None and "zero_threshold" in data]
+    zeros = [zero for data in datas if data is not None and (zero := scalar(data, "zero_threshold")) is not None]
     return {"zero": max(zeros)} if zeros else {}
 
 
@@ -169,6 +171,7 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool, z
     traces += _stems(part, colors, tints, place)
     if part.beside:
         traces += _beside_marks(part, dark, place)
+    ends = [end for end in ends if math.isfinite(end)]
     low_end, high_end = (float(place(np.array([end]))[0]) for end in (min(ends), max(ends)))
     x = cartesian_axis(colors, "eigenvalue  (loss per unit length², signed logarithm)")
     x |= {"range": [low_end - 0.7, high_end + 0.5], "showgrid": False, "tickangle": 0} | _powers(low_end, high_end, zero)

@@ -44,7 +44,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
     start = None
     for i, step in enumerate(steps):
         if np.isfinite(series["eigenvalues_top_steps"][i]).all():
-            growing.done[f"step_{step}"] = 0
+            growing.done[f"step_{step}"] = int(growing.state_of(f"step_{step}").get("products", 0))  # of an earlier attempt
             continue
         theta = thetas[step].to(objective.theta)
         operator = growing.operator(spec.operator, theta)
@@ -59,6 +59,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         series["gradient_norm_steps"][i] = float(gradient.double().norm())
         start = pairs.top_vectors
         growing.put(**series)
+        growing.keep(f"step_{step}", {"products": growing.done[f"step_{step}"]})
         yield growing.report(f"step {step:,}, {i + 1} of {count} checkpoints")
         growing.note(operator)
     at = steps.index(own) if own in steps else count - 1

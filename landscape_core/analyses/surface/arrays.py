@@ -1,6 +1,6 @@
 """What the Result holds: quantities on the grid, the axes, and the certificate of the slice.
 
-`[i, j]` is at theta + alphas[i] d0 + betas[j] d1. A plane has (n, m) points, lines (s, n); here they are named as a plane's.
+`[i, j]` is at theta + alphas[i] d0 + betas[j] d1. A plane has (n, m) points, lines (s, n).
 """
 
 from ...specs import Variable
@@ -8,6 +8,7 @@ from ...specs import Variable
 SPLITS = {"": "the split", "_test": "the test samples"}
 CURVED = "loss per squared axis unit"
 CURVATURE = "loss per unit length²"
+GRID = "n m | s n"
 
 ARRAYS = (
     Variable("alphas", "Grid along the first axis.", "n", "axis units"),
@@ -16,9 +17,9 @@ ARRAYS = (
         item
         for end, words in SPLITS.items()
         for item in (
-            Variable(f"loss{end}", f"Loss over {words}.", "n m"),
-            Variable(f"accuracy{end}", f"Accuracy over {words}.", "n m", "share"),
-            Variable(f"error{end}", f"Share of errors over {words}.", "n m", "share"),
+            Variable(f"loss{end}", f"Loss over {words}.", GRID),
+            Variable(f"accuracy{end}", f"Accuracy over {words}.", GRID, "share"),
+            Variable(f"error{end}", f"Share of errors over {words}.", GRID, "share"),
         )
     ),
     *(
@@ -35,7 +36,7 @@ ARRAYS = (
     Variable("axis_cosine", "Cosine of the two axes."),
     Variable("explained_variance", "What of the path's squared displacement principal axes hold.", unit="share"),
     Variable("explained_variance_null", "What those of a random walk would.", unit="share"),
-    Variable("anchors", "Coordinates of the checkpoints that span the slice.", "anchors 2", "axis units"),
+    Variable("anchors", "Coordinates of the checkpoints that span the slice.", "anchors axes", "axis units"),
     Variable("anchor_labels", "Their names.", "anchors"),
     Variable("center_loss", "Loss at the centre, as it was computed for the picture."),
     Variable("center_loss_reference", "The same by a plain evaluation in float64."),
@@ -47,14 +48,14 @@ ARRAYS = (
     Variable("gradient_norm", "Norm of the gradient g at the centre.", unit="loss per unit length"),
     Variable("gradient_share", "What of g lies in the slice, |Q'g|² / |g|².", unit="share of |g|²"),
     Variable("gradient_share_baseline", "What such axes hold of it on average.", unit="share of |g|²"),
-    Variable("plane_curvatures", "Eigenvalues of the Hessian within the slice, of Q'HQ.", "2", CURVATURE),
+    Variable("plane_curvatures", "Eigenvalues of the Hessian within the slice, of Q'HQ.", "axes", CURVATURE),
     Variable("curvatures", "Curvature along each of the lines.", "s", CURVED),
     Variable("curvature_note", "Why there is no curvature."),
     Variable("nonconvex_share", "Cells where the picture bends downwards.", unit="share"),
     Variable("convexity_plane", "Smaller over largest absolute eigenvalue of the picture's own 2 x 2 Hessian.", "n-2 m-2"),
     Variable("masked_cells", "Points that are not finite.", unit="points"),
     Variable("trajectory_steps", "Steps of the path's checkpoints.", "t", "steps"),
-    Variable("trajectory_coordinates", "Where they lie in the slice, by least squares.", "t 2", "axis units"),
+    Variable("trajectory_coordinates", "Where they lie in the slice, by least squares.", "t axes", "axis units"),
     Variable("trajectory_residual", "How far they are off it.", "t", "L2"),
     Variable("trajectory_loss", "Loss at the checkpoints themselves.", "t"),
     Variable("trajectory_plane_loss", "Loss at their places in the slice.", "t"),

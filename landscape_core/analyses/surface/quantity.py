@@ -85,6 +85,8 @@ class Quantity:
     def drawable(self) -> bool:
         """Whether there is a cell (2x2 points) or a segment to draw: a surface of NaN alone breaks the chart for good."""
         finite = np.isfinite(self.values)
+        if not all(np.isfinite(axis).all() for axis in (self.alphas, self.betas) if axis is not None):
+            return False
         if self.betas is None:
             return bool((finite[:, 1:] & finite[:, :-1]).any())
         return bool((finite[1:, 1:] & finite[1:, :-1] & finite[:-1, 1:] & finite[:-1, :-1]).any())

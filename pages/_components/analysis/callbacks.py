@@ -170,20 +170,25 @@ def _work(page: Analysis) -> None:
 
     @callback(
         *[launch_output(f"{page.name}-{index}") for index in range(MAX_SELECTED)],
+        Output(part_id(page.name, "state"), "data", allow_duplicate=True),
         forms.register_sender(part_id(page.name, "run")),
         *_controls(page, State),
         State("selection", "data"),
+        State(part_id(page.name, "state"), "data"),
         prevent_initial_call=True,
     )
-    def run(clicks: int | None, _values: object, _checked: object, selection: Sequence[str] | None) -> Answer:
+    def run(
+        clicks: int | None, _values: object, _checked: object, selection: Sequence[str] | None, before: PageState | None
+    ) -> Answer:
         if not clicks:
             raise PreventUpdate
         launches: list[Answer] = [no_update] * MAX_SELECTED
-        # What the form shows now, and not the state: it follows only when the typing pauses.
-        for entry in entries_of(_form_state(page, selection)):
+        # What the form shows now, and not the state: it follows only when the typing pauses, and runs are deleted.
+        state = _form_state(page, selection)
+        for entry in entries_of(state):
             if not stores.results().has(entry.key):
                 launches[entry.place] = launch([entry.request])
-        return launches
+        return *launches, no_update if state == before else state
 
 
 def _cost(page: Analysis, entries: Sequence[Entry], jobs: Mapping[str, Any]) -> Answer:

@@ -64,10 +64,13 @@ def write_query(
     view: Mapping[str, object] | None = None,
     present: bool = False,
 ) -> str:
-    """The query string with its leading `?`, empty if there is nothing to say. `fields` and `view` hold values, not texts."""
+    """The query string with its leading `?`, empty if there is nothing to say. `fields` and `view` hold values, not texts.
+
+    A choice of a view stands as the word that it is: `v.clip=99`, as the page writes it.
+    """
     pairs = [("on", ",".join(selection))] if selection else []
     pairs += [(name, text_of(value)) for name, value in (fields or {}).items()]
-    pairs += [(VIEW + name, text_of(value)) for name, value in (view or {}).items()]
+    pairs += [(VIEW + name, value if isinstance(value, str) else text_of(value)) for name, value in (view or {}).items()]
     pairs += [("present", "1")] if present else []
     return "?" + "&".join(f"{quote(name)}={quote(value, safe=SAFE)}" for name, value in pairs) if pairs else ""
 
