@@ -187,7 +187,7 @@ def test_a_range_that_was_chosen_marks_both_ends():
         assert f"{above} points above 100 clipped" in words(figure)
         ticks = figure.data[0].colorbar.ticktext
         assert (ticks[0], ticks[-1]) == ("< 1", "> 100")
-        line = words(surface_figure(valley(DEEP), kind="line", log=log, value_range=(1.0, 100.0)))
+        line = words(surface_figure(valley(DEEP), kind="line", log=log, limits=(1.0, 100.0)))
         assert f"{below} points below 1 outside the picture" in line
         assert "grey" not in line
 
