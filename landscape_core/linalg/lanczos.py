@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..specs import InputError
+from ..specs import LANCZOS_BYTES, InputError
 from .dense import Eigenpairs
 from .operators import LinearOperator, finite, generator, kind_of, multiplied, orthogonal, size_of, unit
 
-MEMORY = 2 << 30  # bytes that the basis may take unless told otherwise
 ROWS = 320  # and the vectors it may hold: beyond that a restart is cheaper than the small problem
 STRICTNESS = 0.5  # of the tolerance: what estimated residuals must reach
 COLUMNS = 1 << 16  # of the basis that a restart works on at a time
@@ -88,7 +87,7 @@ class Lanczos:
         wanted = self.top + self.bottom
         least = min(self.p, 2 * wanted + SPARE)
         vector = self.p * torch.empty(0, dtype=self.dtype).element_size()
-        bound = (MEMORY if memory is None else memory) // vector - 1
+        bound = (LANCZOS_BYTES if memory is None else memory) // vector - 1
         if bound < least and memory is not None:
             raise InputError(
                 f"memory for {max(0, bound)} basis vectors of p = {self.p} is too little for {wanted} eigenpairs: "

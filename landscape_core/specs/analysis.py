@@ -16,6 +16,8 @@ from .runs import CheckpointRecord, RunRecord
 DENSE_LIMIT = 3000  # parameters up to which the exact matrix is affordable and the referee of every estimate
 SAMPLE = ("split", "samples", "batchnorm", "dtype", "device")  # fields that decide which loss, and in which arithmetic
 OWN_ANALYSES = "LANDSCAPE_ANALYSES"  # the setting that names directories with analyses of one's own
+SLOPE, CURVATURE = "loss per unit length", "loss per unit length²"  # units of a gradient and of a Hessian
+LANCZOS_BYTES = 2 << 30  # that a Lanczos basis may take before it restarts
 CLASSES = 10  # eigenvectors that a cost estimate counts on where k follows the number of classes
 Method = Literal["auto", "dense", "lanczos"]  # the exact matrix, or Lanczos; auto takes what suits the size
 

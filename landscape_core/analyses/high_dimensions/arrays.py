@@ -1,6 +1,6 @@
 """What the Result holds over t checkpoints; NaN where one is still to come, or has no such value."""
 
-from ...specs import Variable
+from ...specs import CURVATURE, SLOPE, Variable
 
 GRADIENT = "share of |g|²"
 COUNTED = "share of eigenvalues"
@@ -13,17 +13,17 @@ ARRAYS = (
     Variable("remaining", "Distance to the last checkpoint.", "t", "L2"),
     Variable("step_length", "Distance to the next checkpoint.", "t", "L2"),
     Variable("distances", "Distances between all checkpoints.", "t t", "L2"),
-    Variable("gradient_norm", "Norm of the gradient g.", "t", "loss per unit length"),
+    Variable("gradient_norm", "Norm of the gradient g.", "t", SLOPE),
     Variable("cosine_position", "Cosine of g and the weights.", "t"),
     Variable("cosine_path", "Cosine of -g and the way gone.", "t"),
     Variable("cosine_remaining", "Cosine of -g and the way left.", "t"),
     Variable("cosine_steps", "Cosine of the steps before and after.", "t"),
     Variable("plane_share_path", "What of g lies in the plane of the path's two principal axes about its mean.", "t", GRADIENT),
     Variable("plane_share_random", "What of g lies in one random plane.", "t", GRADIENT),
-    Variable("layer_gradient_norms", "Norm of the gradient by each layer's weights.", "t layers", "loss per unit length"),
+    Variable("layer_gradient_norms", "Norm of the gradient by each layer's weights.", "t layers", SLOPE),
     Variable("layer_names", "Names of these weights.", "layers"),
     Variable("layer_law", "Expected profile of these norms with random weights as large as the first checkpoint's.", "layers"),
-    Variable("sharpness", "Largest eigenvalue, from below where it is estimated.", "t", "loss per unit length²"),
+    Variable("sharpness", "Largest eigenvalue, from below where it is estimated.", "t", CURVATURE),
     Variable("flat_share", "Eigenvalues that count as flat.", "t", COUNTED),
     Variable("flat_share_error", "Standard error of it; 0 for the exact matrix.", "t", COUNTED),
     Variable("negative_share", "Eigenvalues that count as negative.", "t", COUNTED),

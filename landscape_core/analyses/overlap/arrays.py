@@ -1,10 +1,8 @@
 """What the Result holds over t checkpoints; NaN where one is still to come, or its loss overflows."""
 
-from ...specs import Variable
+from ...specs import CURVATURE, SLOPE, Variable
 
 SHARE = "share of |g|²"
-SLOPE = "loss per unit length"
-CURVATURE = "loss per unit length²"
 
 ARRAYS = (
     Variable("steps", "Steps of the checkpoints.", "t", "steps"),

@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-from ...specs import Variable
-
-SLOPE = "loss per unit length"
-CURVATURE = "loss per unit length²"
+from ...specs import CURVATURE, SLOPE, Variable
 
 MATRIX = (  # of each matrix that is looked at
     Variable("kind", "Which matrix: hessian, ggn, fisher or empirical_fisher."),

@@ -6,10 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from ...specs import DENSE_LIMIT, AnalysisSpec, Method, field
+from ...specs import DENSE_LIMIT, LANCZOS_BYTES, AnalysisSpec, Method, field
 
 Operator = Literal["hessian", "ggn", "fisher", "empirical_fisher"]
-LANCZOS_BYTES = 2 << 30  # that a Lanczos basis may take before it restarts
 RUN_STEPS = 24  # checkpoints of a run that are looked at unless asked otherwise
 
 

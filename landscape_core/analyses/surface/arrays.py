@@ -3,11 +3,11 @@
 `[i, j]` is at theta + alphas[i] d0 + betas[j] d1. A plane has (n, m) points, lines (s, n).
 """
 
-from ...specs import Variable
+from ...specs import CURVATURE, SLOPE, Variable
 
 SPLITS = {"": "the split", "_test": "the test samples"}
+QUANTITIES = ("loss", "accuracy", "error")
 CURVED = "loss per squared axis unit"
-CURVATURE = "loss per unit length²"
 GRID = "n m | s n"
 
 ARRAYS = (
@@ -45,7 +45,7 @@ ARRAYS = (
     Variable("center_loss_standard_error", "Standard error of the mean loss over the sample; NaN where samples are coupled."),
     Variable("sample_size", "Samples of the split.", unit="samples"),
     Variable("sample_size_test", "Test samples; 0 where they were not evaluated.", unit="samples"),
-    Variable("gradient_norm", "Norm of the gradient g at the centre.", unit="loss per unit length"),
+    Variable("gradient_norm", "Norm of the gradient g at the centre.", unit=SLOPE),
     Variable("gradient_share", "What of g lies in the slice, |Q'g|² / |g|².", unit="share of |g|²"),
     Variable("gradient_share_baseline", "What such axes hold of it on average.", unit="share of |g|²"),
     Variable("plane_curvatures", "Eigenvalues of the Hessian within the slice, of Q'HQ.", "axes", CURVATURE),

@@ -13,13 +13,13 @@ from ...measuring.growing import REPORT_SECONDS, Growing, Running
 from ...objective import Slice
 from ...specs import Array, Progress
 from . import certificate, whole_hessian
+from .arrays import QUANTITIES
 from .directions import Axes, spanned
 from .grid import Estimate, levels
 from .spec import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS, SurfaceSpec
 
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
 PRODUCT_COST = 6.0  # a Hessian-vector product in the same
-RESUMABLE = ("loss", "accuracy", "error")
 
 
 def run(spec: SurfaceSpec, context: Context) -> Running:
@@ -224,5 +224,5 @@ class Grid:
             return
         self.evaluated = known["evaluated"]
         for name, values in self.growing.partial.items():
-            if name.removesuffix("_test") in RESUMABLE and values.shape == self.shape:
+            if name.removesuffix("_test") in QUANTITIES and values.shape == self.shape:
                 self.values[name] = values.astype(float)

@@ -12,11 +12,12 @@ from ...drawing.known import Known, chosen, scalar
 from ...drawing.numbers import number
 from ...drawing.style import COLOR_MAPS, DIVERGING, base_layout, message_figure, theme
 from ...specs import Array, InputError
+from .arrays import QUANTITIES
 from .difference import difference_figure
 from .line import line_axes, line_traces
 from .overlays import read_arrows, read_path, read_walk
 from .plane import flat_axes, flat_traces, solid_scene, solid_traces
-from .quantity import CONVEXITIES, QUANTITIES, Quantity, base_quantity, read_slice, scale_for, stretch_remark, value_range
+from .quantity import CONVEXITIES, Quantity, base_quantity, read_slice, scale_for, stretch_remark, value_range
 
 KINDS = ("3d", "contour", "heatmap", "line")
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...drawing.numbers import number
-from .quantity import QUANTITIES, format_value
+from .arrays import QUANTITIES
+from .quantity import format_value
 
 
 def point_of(data: Mapping[str, Any], click: Mapping[str, Any], cuts: bool = False) -> list[float]:

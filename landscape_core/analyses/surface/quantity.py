@@ -13,13 +13,11 @@ from ...drawing.axes import round_ticks, tick_digits, value_log_ticks
 from ...drawing.known import has, scalar, text
 from ...drawing.numbers import number
 from ...specs import Array, InputError
+from .arrays import QUANTITIES
 
-QUANTITIES = ("loss", "accuracy", "error")
 CONVEXITIES = {"convexity": "convexity, all directions", "convexity_plane": "convexity in the plane"}
 BANDS = 14  # of colour inside the range; one more at an end where values lie beyond it
 NO_LOGARITHM = {"0": "at zero", "≤ 0": "at zero or below"}
-STEPS = ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3))  # numbers in each decade of a logarithmic axis
-STRIDES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500)  # decades from number to number where there are many
 
 
 def base_quantity(quantity: str) -> str:

@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from landscape_core.demos import DEMOS, Demo
+from landscape_core.jobs.records import ACTIVE
 
 from .. import stores
 from ..shell.address import write_query
@@ -18,7 +19,6 @@ from ..shell.jobs import launch, launch_output, launcher, watch_output, watcher
 from ..shell.theme import aria
 from .pulse import Job, Pulse
 
-UNDER_WAY = ("queued", "running")
 ENDED = ("failed", "cancelled", "interrupted")
 Standing = Literal["ready", "training", "ended", "new"]
 
@@ -65,7 +65,7 @@ def standing(demo: Demo, jobs: Mapping[str, Job], pressed: bool) -> tuple[Standi
     if all(request.stands(stores.home()) for request in trainings):
         return "ready", ""
     views = [jobs[key] for request in trainings if (key := request.key(stores.home())) in jobs]
-    if any(view["state"] in UNDER_WAY for view in views):
+    if any(view["state"] in ACTIVE for view in views):
         return "training", ""
     ended = [view for view in views if view["state"] in ENDED]
     if ended:
