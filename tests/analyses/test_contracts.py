@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from pages._components.shell.address import text_of, write_query
 
 from landscape_core import presenting
 from landscape_core.__main__ import main
@@ -37,6 +36,7 @@ from landscape_core.presenting.files import content
 from landscape_core.specs import Analysis, AnalysisSpec, InputError, Result, bounds_of, choices_of, is_local, task_spec
 from landscape_core.specs.result import pack, unpack
 from landscape_core.tasks.importing import import_weights
+from pages._components.shell.address import text_of, write_query
 
 from .running import small
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from pages._components.shell.address import write_query
 from playwright.sync_api import Locator, Page, expect
 
 from landscape_core.analyses import ANALYSES
@@ -16,6 +15,7 @@ from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all, run_or_join
 from landscape_core.specs import Analysis, InputError, task_spec
 from landscape_core.tasks.importing import import_weights
+from pages._components.shell.address import write_query
 
 from ..analyses.running import small
 from ..serving import PATIENCE, Server
