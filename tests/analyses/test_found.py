@@ -51,5 +51,21 @@ def test_a_folder_that_cannot_be_used_says_why(said: str, name: str) -> None:
     assert BROKEN[name][1] in line
 
 
+def test_a_computation_that_exits_leaves_the_server_of_jobs_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "exits"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(HEAD + "ANALYSIS = Analysis('exits', 'T', 'Q?', AnalysisSpec)\n")
+    (folder / "compute.py").write_text("raise SystemExit(3)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import landscape_core.jobs.launch.preload"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LANDSCAPE_ANALYSES": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_others_are_there(said: str) -> None:
     assert "\nspectrum: " in said
