@@ -165,6 +165,9 @@ def _analyses(given: argparse.Namespace) -> None:
         print(json.dumps(about, indent=2))
         return
     for item in listed:
+        if item.problem:
+            print(f"{item.name}: cannot be used: {item.problem}")
+            continue
         print(f"{item.name}: {item.question}")
         print("\n".join(_field_lines(describe_fields(item.spec))))
         for view in item.views:

@@ -28,14 +28,21 @@ def _found(name: str) -> Analysis:
             raise InputError(f"ANALYSIS is no Analysis but a {type(item).__name__}")
         if item.name != name:
             raise InputError(f"the folder is called {name}, its analysis {item.name}")
-    except Exception as error:  # somebody's own code
+        for field in (field for group in item.form for field in group.fields):
+            if field not in item.spec.model_fields:
+                raise InputError(
+                    f"its form names '{field}', which is no field of its Spec{suggestion(field, item.spec.model_fields)}"
+                )
+        if empty := [view.name for view in item.views if view.choices is not None and not view.choices]:
+            raise InputError(f"its view option '{empty[0]}' has no choices")
+    except (Exception, SystemExit) as error:  # somebody's own code
         problem = _where(error)
         log.warning("the analysis %s cannot be used: %s", name, problem)
         return Analysis(name, name.replace("_", " ").capitalize(), "", AnalysisSpec, package=package, problem=problem)
     return dataclasses.replace(item, package=package)
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """One line: what is wrong, in which line of which file."""
     line = " ".join(str(error).split())
     if isinstance(error, SyntaxError | InputError):

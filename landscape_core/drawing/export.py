@@ -71,7 +71,8 @@ def command_line(kind: str, source: str | Sequence[str], spec: Spec, view: Mappi
 
 def _environment() -> dict[str, str]:
     """Settings of this process without which another one would not know the analysis."""
-    return {OWN_ANALYSES: os.environ[OWN_ANALYSES]} if os.environ.get(OWN_ANALYSES) else {}
+    folders = [os.path.abspath(folder) for folder in os.environ.get(OWN_ANALYSES, "").split(os.pathsep) if folder]
+    return {OWN_ANALYSES: os.pathsep.join(folders)} if folders else {}
 
 
 def _escape(text: str) -> str:

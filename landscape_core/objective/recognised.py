@@ -11,6 +11,7 @@ from torch import Tensor
 
 EXACT = {torch.float32: 1e-5, torch.float64: 1e-12}  # relative deviation that rounding explains
 SCALES = (1.0, 30.0, 1e4, 1e12)  # of outputs: small numbers added, clamps and exponentials that overflow show at one of them
+SURE = (8.0, 30.0)  # by how much outputs may prefer their targets: floors under a small loss show there
 LARGEST = 1 << 22  # numbers that a loss is asked at
 
 
@@ -43,8 +44,9 @@ def one_hot(targets: Tensor, z: Tensor, dim: int) -> Tensor | None:
 def is_cross_entropy(loss: Callable[[Any, Any], Any], targets: Sequence[Any], shape: Sequence[int]) -> bool:
     """Whether `loss` is the mean of -log softmax(outputs)[target] for outputs like `shape` `(n, classes, ...)`.
 
-    Compared in float64 at random outputs of several sizes and in two numbers of samples. Every class of the batches of
-    `targets` `(n, ...)` is there, none as often as the next, so that weights of classes or counts show, ignored classes too.
+    Compared in float64 at random outputs of several sizes, at some that are nearly right, and in two numbers of samples. Every
+    class of the batches of `targets` `(n, ...)` is there, none as often as the next, so that weights of classes or counts show,
+    ignored classes too.
     """
     known = all(isinstance(t, Tensor) and t.dtype == torch.int64 and t.shape[1:] == tuple(shape[2:]) for t in targets)
     if not known or len(shape) < 2 or any(t.dim() != len(shape) - 1 for t in targets):
@@ -60,7 +62,9 @@ def is_cross_entropy(loss: Callable[[Any, Any], Any], targets: Sequence[Any], sh
         return False
     wanted = listed.repeat(-(-rows * each // len(listed)))[: rows * each].view(rows, *shape[2:])
     z = noise(torch.empty(rows, *shape[1:], dtype=torch.float64, device=wanted.device))
-    return all(_is_mean(loss, scale * z, wanted) for scale in SCALES) and _is_mean(loss, z[1:], wanted[1:])
+    right = F.one_hot(wanted, shape[1]).movedim(-1, 1)
+    asked = (*(scale * z for scale in SCALES), *(z + sure * right for sure in SURE))
+    return all(_is_mean(loss, outputs, wanted) for outputs in asked) and _is_mean(loss, z[1:], wanted[1:])
 
 
 def _is_mean(loss: Callable[[Any, Any], Any], z: Tensor, targets: Tensor) -> bool:

@@ -101,6 +101,15 @@ def test_a_home_that_is_the_default_is_not_named():
     assert "home=" not in export.python_code("surface", "a@1", spec, {}, DEFAULT_HOME)
 
 
+def test_analyses_of_ones_own_are_found_from_another_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LANDSCAPE_ANALYSES", os.pathsep.join(["mine", "/others"]))
+    spec = ANALYSES["surface"].spec()
+    wanted = os.pathsep.join([str(tmp_path / "mine"), "/others"])
+    for text in (export.command_line, export.python_code):
+        assert wanted in text("surface", "a@1", spec, {}, DEFAULT_HOME)
+
+
 def test_texts_name_files_that_a_shell_takes():
     spec = ANALYSES["surface"].spec(directions="through", through=("a@3", "b@4"), extent=[-1, 2.5])
     text = export.command_line("surface", ["c@1", "c@2"], spec, {"log": True}, Path("/some where/home"))

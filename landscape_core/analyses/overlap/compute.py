@@ -191,15 +191,20 @@ class _Overlap:
 
     def _resume(self) -> None:
         """Take over what an earlier attempt left of the same checkpoints."""
-        if not self.growing.resumed(self.series, steps=self.steps):
+        series = dict(self.series)
+        if not self.growing.resumed(series, steps=self.steps):
             return
-        self.growing.note(*(str(note) for note in self.growing.partial.get("notes", []) if str(note)))
         left = self.growing.state_of("spaces")
+        finished = [i for i in range(len(self.steps)) if np.isfinite(series["loss"][i])]
+        if finished and not left and 2 * self.size * self.k * len(finished) <= STATE_BYTES:
+            return  # its vectors could have been kept: it is of another version of the program, and the work begins anew
+        self.series = series
+        self.growing.note(*(str(note) for note in self.growing.partial.get("notes", []) if str(note)))
         bases = left.get("bases", np.zeros(0))
         scale = self.size**-0.5 if bases.dtype == np.float16 else 1.0
         for place, basis in zip(left.get("places", []), bases, strict=True):
             self.bases[int(place)] = torch.from_numpy(np.array(basis)).to(self.objective.theta) * scale
-        if any(np.isfinite(self.series["loss"][i]) and i not in self.bases for i in range(len(self.steps))):
+        if any(i not in self.bases for i in finished):
             self.growing.note("the work was interrupted with more vectors than could be kept: their persistence is left empty")
 
 

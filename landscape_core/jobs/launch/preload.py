@@ -7,5 +7,5 @@ from ...analyses import ANALYSES
 from .. import execute as execute
 
 for _item in ANALYSES.values():
-    with suppress(Exception):  # a broken one is said by its own job
+    with suppress(Exception, SystemExit):  # a broken one is said by its own job
         importlib.import_module(f"{_item.package}.compute")

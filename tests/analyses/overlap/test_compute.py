@@ -249,6 +249,16 @@ def test_every_checkpoint_of_a_run_names_the_same_job(home: Path) -> None:
     assert Request("counterfactual", "run@0").key(home) != Request("counterfactual", "run@40").key(home)
 
 
+def test_what_another_version_left_without_its_vectors_is_begun_anew() -> None:
+    partial = overlap(k=2, stop_after=3)
+    assert np.isfinite(partial["loss"]).any()
+    left = {name.replace("state_spaces_", "state_"): value for name, value in partial.items()}
+    assert left.keys() != partial.keys()
+    whole, again = overlap(k=2), overlap(k=2, partial=left)
+    assert np.array_equal(again["persistence"], whole["persistence"], equal_nan=True)
+    assert list(again["notes"]) == list(whole["notes"])
+
+
 # -- training on -------------------------------------------------------------------------------------------------------
 
 
