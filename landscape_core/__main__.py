@@ -262,13 +262,18 @@ def _compute(given: argparse.Namespace) -> None:
     if _wants_json(given):
         texts = [files.plain(result) for result in results]
         print(json.dumps(texts[0] if len(texts) == 1 else texts))
-    for result in results:
-        if not _wants_json(given):
-            print("\n".join(_summary(result)))
-    if out:
-        written = files.write(results, out, view)
-        if not _wants_json(given):
-            print("\n".join(f"written to {file}" for file in written))
+    try:
+        for result in results:
+            if not _wants_json(given):
+                print("\n".join(_summary(result)))
+        written = files.write(results, out, view) if out else []
+    except InputError:
+        raise
+    except Exception as error:  # in the figure or the reading of somebody's analysis
+        raise _Failed(f"{item.name} cannot be shown: {type(error).__name__}: {error}") from error
+    if not _wants_json(given):
+        for file in written:
+            print(f"written to {file}")
 
 
 def _source(text: str, given: argparse.Namespace, home: Path) -> str | Checkpoint:

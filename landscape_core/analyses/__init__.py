@@ -16,7 +16,11 @@ import traceback
 from ..specs import OWN_ANALYSES, Analysis, AnalysisSpec, InputError, suggestion
 
 log = logging.getLogger("landscape.analyses")
-__path__ += [os.path.abspath(folder) for folder in os.environ.get(OWN_ANALYSES, "").split(os.pathsep) if folder]
+PLACES = [os.path.abspath(folder) for folder in os.environ.get(OWN_ANALYSES, "").split(os.pathsep) if folder]
+__path__ += PLACES
+for _place in PLACES:
+    if not os.path.isdir(_place):
+        log.warning("%s names %s, where there is no directory", OWN_ANALYSES, _place)
 
 
 def _found(name: str) -> Analysis:
@@ -33,12 +37,12 @@ def _found(name: str) -> Analysis:
                 raise InputError(
                     f"its form names '{field}', which is no field of its Spec{suggestion(field, item.spec.model_fields)}"
                 )
+        item.spec.parse({})  # its defaults are within their bounds
         if empty := [view.name for view in item.views if view.choices is not None and not view.choices]:
             raise InputError(f"its view option '{empty[0]}' has no choices")
     except (Exception, SystemExit) as error:  # somebody's own code
-        problem = _where(error)
-        log.warning("the analysis %s cannot be used: %s", name, problem)
-        return Analysis(name, name.replace("_", " ").capitalize(), "", AnalysisSpec, package=package, problem=problem)
+        title = name.replace("_", " ").capitalize()
+        return Analysis(name, title, "", AnalysisSpec, package=package, problem=_where(error))
     return dataclasses.replace(item, package=package)
 
 

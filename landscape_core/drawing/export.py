@@ -12,7 +12,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..checkpoints.home import DEFAULT_HOME
 from ..specs import OWN_ANALYSES, Spec
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
@@ -35,13 +34,12 @@ def python_code(kind: str, source: str | Sequence[str], spec: Spec, view: Mappin
 
     `view` are the view options that are not default, `home` is where runs and results are kept.
     """
-    given = {"home": str(home)} if home != DEFAULT_HOME else {}
-    asked = "".join(f", {name}={value!r}" for name, value in {**given, **spec.changed()}.items())
+    asked = "".join(f", {name}={value!r}" for name, value in {"home": str(home), **spec.changed()}.items())
     options = "".join(f", {name}={value!r}" for name, value in view.items())
     many = not isinstance(source, str)
     lines = [
         f"# {sys.executable}",
-        "import os, sys",
+        "import os, sys" if _environment() else "import sys",
         f"sys.path.insert(0, {str(ROOT)!r})",
         *(f"os.environ[{name!r}] = {value!r}" for name, value in _environment().items()),
         "import landscape_core",
@@ -63,8 +61,7 @@ def command_line(kind: str, source: str | Sequence[str], spec: Spec, view: Mappi
         words += ["--set", f"{name}={json.dumps(value, separators=(',', ':'))}"]
     for name, value in view.items():
         words += ["--view", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    words += ["--home", str(home)] if home != DEFAULT_HOME else []
-    words += ["--out", f"{kind}-{'-'.join(sources).replace('@', '-')}.html"]
+    words += ["--home", str(home), "--out", f"{kind}-{'-'.join(sources).replace('@', '-')}.html"]
     settings = {"PYTHONPATH": str(ROOT), **_environment()}
     return f"{' '.join(f'{name}={shlex.quote(value)}' for name, value in settings.items())} {shlex.join(words)}"
 

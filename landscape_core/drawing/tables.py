@@ -21,16 +21,16 @@ def rows_of(data: Known, variables: Sequence[Variable]) -> Table:
     Columns are the arrays with that leading dimension, those of a table numbered from 1; `steps` are headed `step`. A result
     of scalars alone is one row of them.
     """
-    known = {item.name: np.asarray(data[item.name]) for item in variables if item.name in data}
     about = {item.name: item for item in variables}
-    series = [name for name in known if known[name].ndim]
-    if not series:
+    known = {name: np.asarray(data[name]) for name in data if name in about}
+    first = next((item.name for item in variables if item.name in known and known[item.name].ndim), None)
+    if first is None:
         return list(known), [tuple(value.item() for value in known.values())]
-    lead = about[series[0]].dimensions[:1]
+    lead = about[first].dimensions[:1]
     columns: dict[str, Any] = {}
-    for name in series:
+    for name in (first, *(name for name in known if name != first)):
         values = known[name]
-        if about[name].dimensions[:1] != lead or values.ndim > 2 or len(values) != len(known[series[0]]):
+        if about[name].dimensions[:1] != lead or not 1 <= values.ndim <= 2 or len(values) != len(known[first]):
             continue
         if values.ndim == 1:
             columns["step" if name == "steps" else name] = values

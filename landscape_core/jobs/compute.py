@@ -131,7 +131,8 @@ def _of_objective(
     key = None
     if cache_key is not None:
         parts = [kind, str(analysis(kind).version), spec.canonical(), cache_key, str(objective.dtype)]
-        extras = [t.detach().cpu().double().numpy().tobytes() for t in (*vectors, *(() if path is None else (path[1],)))]
+        given = [*vectors] if path is None else [*vectors, torch.tensor(list(path[0])), path[1]]
+        extras = [t.detach().cpu().double().numpy().tobytes() for t in given]
         key = hashlib.sha256("\0".join(parts).encode() + b"\0".join(extras)).hexdigest()[:32]
         known = ResultCache(home).get(key)
         if known is not None:

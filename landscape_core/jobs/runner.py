@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -100,7 +101,7 @@ class _Attempt:
 
     def run(self, start: Start | None, progress: Watch | None) -> None:
         reporter = _Reporter(self.store, self.key, self.owner)
-        state, error, bad_input, fresh = "failed", "", False, True
+        state, error, bad_input, fresh, disk = "failed", "", False, True, False
         try:
             with reporter:
                 if _finished(self.wanted, self.results, self.home):
@@ -122,10 +123,13 @@ class _Attempt:
         except InputError as problem:
             error, bad_input = str(problem), True
         except Exception as problem:
-            error = _one_line(problem)
+            error, disk = (
+                _one_line(problem),
+                isinstance(problem, OSError | sqlite3.Error),
+            )  # what is kept is still good
             log.exception("%s failed", self.wanted.request.title)
         if state == "done" or error:
-            if error and not fresh and not reporter.advanced:
+            if error and not fresh and not disk:
                 self.store.forget_partial(self.key)  # perhaps it cannot be resumed from: do not fail for ever
             self._finish(state, error, bad_input)
         elif reporter.ended != LOST:

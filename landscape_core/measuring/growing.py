@@ -13,6 +13,7 @@ from .context import Context
 
 REPORT_SECONDS = 0.15  # between two pictures
 STATE_BYTES = 64 << 20  # of vectors that a partial result may keep, so that a killed job goes on where it was
+FORM, STATE_FORM = "state_form", 1  # raise it when what is kept of an attempt means something else: it then starts afresh
 Running = Generator[Progress, None, dict[str, Any]]  # what `run` of an analysis is
 T = TypeVar("T")
 
@@ -51,8 +52,9 @@ class Growing:
         self.notes: list[str] = []
         self.done: dict[str, float] = {}
         self.expected: dict[str, float] = dict(expected or {})
-        self.partial: Mapping[str, Array] = {name: np.asarray(value) for name, value in context.partial.items()}
-        self.state: dict[str, Array] = {n: value for n, value in self.partial.items() if n.startswith("state_")}
+        left = {name: np.asarray(value) for name, value in context.partial.items()}
+        self.partial: Mapping[str, Array] = left if np.array_equal(left.get(FORM, []), STATE_FORM) else {}
+        self.state: dict[str, Array] = {n: value for n, value in self.partial.items() if n.startswith("state_") and n != FORM}
         self._shown = 0.0
 
     # -- what is known --------------------------------------------------------------------------------------------------
@@ -138,7 +140,8 @@ class Growing:
     def report(self, words: str) -> Progress:
         """Where the work stands, with everything known so far and the state that another attempt goes on from."""
         kept = self.state if sum(value.nbytes for value in self.state.values()) <= STATE_BYTES else {}
-        return self._progress(words, {**self.arrays, **self.sketch, **kept, "stage": np.asarray(words)})
+        form = {FORM: np.asarray(STATE_FORM), "stage": np.asarray(words)}
+        return self._progress(words, {**self.arrays, **self.sketch, **kept, **form})
 
     def news(self, words: str) -> Progress:
         """Where the work stands, without a picture."""

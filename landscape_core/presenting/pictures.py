@@ -12,7 +12,7 @@ from ..analyses import ANALYSES, analysis
 from ..drawing.align import align
 from ..drawing.known import Known
 from ..drawing.statement import Reading
-from ..drawing.style import message_figure
+from ..drawing.style import SERIES, message_figure
 from ..drawing.tables import Table, rows_of
 from ..specs import Analysis, InputError, Result, suggestion
 
@@ -44,7 +44,8 @@ def figure(result: Result, **options: Any) -> go.Figure:
     views = {view.name for view in item.views}
     checked = item.checked_view({name: value for name, value in options.items() if name in views})
     source = str(result.spec.get("source") or "")
-    made: go.Figure = draw(result, **{"source": source, "title": label(source) or None, **options, **checked})
+    about = {"source": source, "title": label(source) or None, "color": SERIES[False][0]}
+    made: go.Figure = draw(result, **{**about, **options, **checked})
     return made
 
 
@@ -76,10 +77,12 @@ def drawn(
 ) -> list[go.Figure]:
     """A picture of each of `datas` (Results, partial arrays, or None where there is nothing yet), or one of them all.
 
-    `view` holds view options; those it leaves out are default. In the place of a picture that cannot be made stands a sentence.
+    `view` holds view options; those it leaves out are default. `colors` are by default those of a selection's places. In the
+    place of a picture that cannot be made stands a sentence.
     """
     view = item.view({}) | item.checked_view(view)
-    titles, colors = titles or [label(source) for source in sources], colors or [""] * len(datas)
+    titles = titles or [label(source) for source in sources]
+    colors = colors or [SERIES[False][i % len(SERIES[False])] for i in range(len(datas))]
     combined, shared, draw = (item.part("figure", name) for name in ("combined", "shared", "figure"))
     if draw is None:
         raise InputError(f"a result of '{item.name}' has no figure")
@@ -92,7 +95,7 @@ def drawn(
     common = {} if shared is None else shared(datas, view)
     made = []
     for data, source, title, color in zip(datas, sources, titles, colors, strict=True):
-        about: dict[str, Any] = {"dark": dark, "color": color or None}
+        about: dict[str, Any] = {"dark": dark, "color": color}
         if data is None:
             made.append(message_figure("Not computed yet.", title=title, **about))
             continue

@@ -26,7 +26,7 @@ class Spec(BaseModel):
     The canonical JSON holds every field, so two equal requests have one text and hence one cache key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     def canonical(self) -> str:
         """The one JSON text of this Spec: all fields, sorted, no spaces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 from flask import Flask, Response, request
@@ -15,6 +16,7 @@ from . import stores
 from .shell.address import read_query
 from .shell.theme import color_of
 
+log = logging.getLogger("landscape.pages")
 KEY = re.compile(r"^[0-9a-f]{32}$")
 
 
@@ -32,6 +34,9 @@ def register_routes(server: Flask) -> None:
             body = _made(result, kind)
         except InputError as error:
             return _text(str(error), 422)
+        except Exception as error:  # of an analysis
+            log.exception("making %s.%s failed", key, kind)
+            return _text(f"this file could not be made: {type(error).__name__}; see the log", 500)
         response = Response(body, mimetype=MIMES.get(kind, "application/octet-stream"))
         name = f"{result.spec.get('analysis', 'result')}-{result.spec.get('source', key)}.{kind}".replace("@", "-")
         response.headers["Content-Disposition"] = f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "-", name)}"'

@@ -571,5 +571,5 @@ def test_the_old_door_to_its_picture_opens_with_a_warning(name: str, ran: Any) -
     _, _, result = next(finished(ran(ANALYSES[name])))
     draw = getattr(importlib.import_module(f"landscape_core.figures.{name}"), f"{name}_figure")
     with pytest.warns(FutureWarning, match=r"landscape_core\.figure\(result"):
-        figure = draw(result, title="tiny @ 30", source="tiny@30")
-    assert figure.to_json() == presenting.figure(result, title="tiny @ 30").to_json()
+        figure = draw(result, title="tiny @ 30", source="tiny@30", color="#12967a")
+    assert figure.to_json() == presenting.figure(result, title="tiny @ 30", color="#12967a").to_json()

@@ -87,7 +87,7 @@ def test_its_commands_compute_draw_and_write(place: Path) -> None:
     assert b"plotly" in (place / "shaking.html").read_bytes()
     with (place / "shaking-small@20.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["radii", "loss_mean", "loss_1", "loss_2", "loss_3", "loss_4"]
+    assert list(rows[0]) == ["radii", "loss_1", "loss_2", "loss_3", "loss_4", "loss_mean"]
     assert [float(row["radii"]) for row in rows] == pytest.approx(np.linspace(0, 0.2, 10).tolist())
     draws = np.array([[float(row[f"loss_{i}"]) for i in range(1, 5)] for row in rows])
     assert np.ptp(draws[0]) == 0

@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 import pytest
 
 from landscape_core.analyses import ANALYSES
-from landscape_core.checkpoints.home import DEFAULT_HOME
 from landscape_core.drawing import export
 from landscape_core.jobs.compute import compute
 from landscape_core.jobs.requests import Request
@@ -93,21 +92,6 @@ def test_the_copied_python_shows_the_picture_of_the_screen_anywhere(home, tmp_pa
     wanted = side_by_side(compute(kind, sources, home=home, **fields), **view)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [[figure["data"], figure["layout"]] for figure in found] == [plain(figure) for figure in wanted]
-
-
-def test_a_home_that_is_the_default_is_not_named():
-    spec = ANALYSES["surface"].spec()
-    assert "--home" not in export.command_line("surface", "a@1", spec, {}, DEFAULT_HOME)
-    assert "home=" not in export.python_code("surface", "a@1", spec, {}, DEFAULT_HOME)
-
-
-def test_analyses_of_ones_own_are_found_from_another_folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LANDSCAPE_ANALYSES", os.pathsep.join(["mine", "/others"]))
-    spec = ANALYSES["surface"].spec()
-    wanted = os.pathsep.join([str(tmp_path / "mine"), "/others"])
-    for text in (export.command_line, export.python_code):
-        assert wanted in text("surface", "a@1", spec, {}, DEFAULT_HOME)
 
 
 def test_texts_name_files_that_a_shell_takes():

@@ -53,6 +53,20 @@ def test_a_request_is_resolved_once_and_looked_at_again_before_its_result_is_kep
     assert counted["reads"] <= 2
 
 
+def test_the_steps_of_a_path_belong_to_the_key_of_an_objective(tmp_path):
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 2), torch.randint(0, 2, (20,))
+    objective = Objective(torch.nn.Linear(2, 2), torch.nn.functional.cross_entropy, (x, y))
+    thetas = objective.theta + torch.randn(4, 6)
+    options = {"home": tmp_path, "cache_key": "mine", "directions": "pca", **SPEC}
+    del options["device"]
+    first, again, other = (
+        compute("surface", objective, path=(steps, thetas), **options) for steps in ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 300))
+    )
+    assert [found.provenance["cached"] for found in (first, again, other)] == [False, True, False]
+    assert other["trajectory_steps"].tolist() == [0, 1, 2, 300]
+
+
 def test_what_is_known_is_resolved_once(home, counted):
     compute("surface", "run@last", home=home, seed=1, **SPEC)
     counted.update(dict.fromkeys(counted, 0))

@@ -319,6 +319,21 @@ def test_a_partial_that_cannot_be_resumed_from_is_dropped(home):
     assert states == ["failed", "failed", "done"]
 
 
+def test_a_partial_that_fails_a_later_stage_is_dropped_but_not_for_a_full_disk(home):
+    def failing(problem, partial):
+        def start(*_):
+            yield Progress(2, 4, partial=partial)  # it advances first
+            raise problem
+
+        return start
+
+    for problem, kept in ((KeyError("numbers"), False), (OSError(28, "No space left on device"), True)):
+        item = request(seed=7 + kept)
+        for partial in ({"a": np.ones(1)}, None):
+            assert run_or_join(item, home, start=failing(problem, partial)).state == "failed"
+        assert (JobStore(home).partial(item.key(home)) is not None) == kept
+
+
 def test_a_run_that_changes_under_a_job_is_not_kept_under_its_old_key(home):
     def changing(kind, source, spec, place, partial):
         result = yield from fakes.sleepy(kind, source, spec, place, partial)

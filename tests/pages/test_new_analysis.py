@@ -228,3 +228,27 @@ def test_a_broken_one_says_so_on_its_own_page_and_nowhere_else(server: Server, o
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the analysis 'crooked' cannot be used: '(' was never closed")
     assert command(server, "compute", "noise", "first@last", "--set", "points=3").returncode == 0
+
+
+def test_one_whose_picture_or_reading_fails_says_so_in_one_line(server: Server, analyses: Path) -> None:
+    place = Path(shutil.copytree(analyses / "noise", analyses / "awry"))
+    text = (place / "__init__.py").read_text()
+    (place / "__init__.py").write_text(text.replace('"noise"', '"awry"').replace("Weight noise", "Awry"))
+    takes = "data, *, log=True, source='', color=None, dark=False, title=None, compact=False"
+    (place / "figure.py").write_text(f"def figure({takes}):\n    1 / 0\n")
+    (place / "reading.py").write_text("def reading(data, spec):\n    return data['nothing']\n")
+    for more in ((), ("--out", str(analyses / "x.html"), "--json")):
+        done = command(server, "compute", "awry", "first@last", "--set", "points=3", *more)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: awry cannot be shown: ")
+
+
+def test_a_default_out_of_bounds_is_a_fault_of_the_folder(server: Server, analyses: Path) -> None:
+    place = Path(shutil.copytree(analyses / "noise", analyses / "loose"))
+    text = (place / "__init__.py").read_text()
+    (place / "__init__.py").write_text(text.replace('"noise"', '"loose"').replace("field(0.0,", "field(7.5,"))
+    done = command(server, "compute", "loose", "first@last")
+    assert done.returncode == 2
+    assert "pause" in done.stderr.splitlines()[-1]
+    assert command(server, "compute", "noise", "first@last", "--set", "points=3").stderr == ""

@@ -6,6 +6,7 @@ other listed analysis gets its page from `add_rest()`. Ids begin with its name; 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,6 +18,7 @@ from ... import Page, register
 from .callbacks import register_callbacks
 from .layout import broken_layout, layout
 
+log = logging.getLogger("landscape.pages")
 Parts = Callable[[], Sequence[Component]]
 
 
@@ -26,7 +28,9 @@ def add(name: str, *, extra: Parts = tuple, below: Parts = tuple) -> None:
     """
     item = ANALYSES[name]
     build = partial(broken_layout, item) if item.problem else partial(layout, item, extra, below)
-    if not item.problem:
+    if item.problem:
+        log.warning("the analysis %s cannot be used: %s", name, item.problem)
+    else:
         register_callbacks(item)
     register(Page(item.path, item.title, build, item.order, item.icon, item.question))
 

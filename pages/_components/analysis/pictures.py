@@ -23,6 +23,7 @@ from . import panels
 from .entries import Entry, PageState, entries_of, known_of
 
 log = logging.getLogger("landscape.pages")
+_logged: set[tuple[str, str, str]] = set()
 LARGER = 1.45  # type in classroom mode
 
 
@@ -94,15 +95,15 @@ def pictures(
             titles=[entry.label for entry in entries],
             dark=dark,
         )
-        readings = [(entry.label, entry.color, presenting.reading(data, panel=True)) for entry, data in done]
     except InputError as error:
         return Pictures(message=[*problems, _message("This cannot be drawn", str(error))])
     except Exception as error:  # of an analysis: its page says so, and nothing else is touched
-        log.exception("drawing %s failed", item.name)
-        line = " ".join(str(error).strip().splitlines()[:1])
-        return Pictures(
-            message=[*problems, _message("This could not be drawn", f"{type(error).__name__}: {line}; see the log")]
-        )
+        return Pictures(message=[*problems, _message("This could not be drawn", _said(item, "drawing", error))])
+    try:
+        readings = [(entry.label, entry.color, presenting.reading(data, panel=True)) for entry, data in done]
+    except Exception as error:
+        problems.append(_message("What this shows could not be said", _said(item, "reading", error)))
+        readings = []
     for figure in figures:
         figure.update_layout(uirevision=json.dumps(state["fields"], sort_keys=True))
         figure.update_scenes(uirevision="camera", **({"camera": camera} if camera else {}))
@@ -123,6 +124,15 @@ def pictures(
         code=_code(item, entries, view),
         done=[entry.key for entry, _ in done],
     )
+
+
+def _said(item: Analysis, what: str, error: Exception) -> str:
+    """One line for the page; the traceback goes to the log, once for each fault and not at every look."""
+    line = f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:1])}"
+    if (item.name, what, line) not in _logged:
+        _logged.add((item.name, what, line))
+        log.error("%s %s failed", what, item.name, exc_info=error)
+    return f"{line}; see the log"
 
 
 def enlarged(figure: go.Figure, factor: float = LARGER) -> go.Figure:
