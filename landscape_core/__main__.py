@@ -17,7 +17,7 @@ from .specs import COUNTED, TASKS, InputError, Progress, Result, parse_text, tas
 from .specs.describe import describe, describe_fields, described_tasks
 from .specs.imports import WEIGHT_ENDINGS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command imports what it needs
     from .demos import Demo
     from .jobs.compute import Checkpoint
     from .jobs.store import JobView

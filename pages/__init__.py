@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dash.development.base_component import Component
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # components know the pages, so pages know of components no more than the type
     from ._components.shell.address import Query
 
 

@@ -15,7 +15,7 @@ from .requests import Request, Resolved
 from .results import ResultCache
 from .runner import run_or_join
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where an Objective is computed
     from torch import Tensor
 
     from ..objective import Objective

@@ -7,21 +7,19 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.weights import match_state
+from ..objective import Objective
 from ..specs import TaskSpec
 from ..specs.tasks import MLPArchitecture, task_entry
 from .architectures import build_model
 from .data import Data, known_shape, load_data
 from .devices import torch_device
 from .losses import LOSSES, Loss
-
-if TYPE_CHECKING:
-    from ..objective import Objective
 
 Split = Literal["train", "test"]
 
@@ -78,8 +76,6 @@ class Task:
         checkpoint; `test` adds the test part (cut the same way) as the objective's test samples. `dtype` None takes that
         of the weights. Raises InputError if the weights do not fit the network.
         """
-        from ..objective import Objective
-
         first = None if state is None else next((v for v in state.values() if v.is_floating_point()), None)
         chosen = dtype or (self.dtype if first is None else first.dtype)
         task = self if chosen == self.dtype else Task(self.spec, self.home, chosen)
