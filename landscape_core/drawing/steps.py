@@ -1,8 +1,8 @@
-"""Series over the steps of training: their axis, and their rows as a table."""
+"""Series over the steps of training: their axis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,15 +39,3 @@ def edges(at: Array) -> Array:
         return np.array([at[0] - 0.5, at[0] + 0.5])
     middle = (at[1:] + at[:-1]) / 2
     return np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
-
-
-def step_rows(data: Mapping[str, Any]) -> tuple[list[str], Iterable[tuple[Any, ...]]]:
-    """Header and one row a step of every series: `step,loss,...`, the columns of a table numbered from 1."""
-    steps = np.asarray(data["steps"])
-    columns: dict[str, Array] = {"step": steps}
-    for name in data:
-        values = np.asarray(data[name])
-        if name == "steps" or values.ndim not in (1, 2) or len(values) != len(steps) or values.dtype.kind not in "fiub":
-            continue
-        columns |= {name: values} if values.ndim == 1 else {f"{name}_{i + 1}": column for i, column in enumerate(values.T)}
-    return list(columns), zip(*(column.tolist() for column in columns.values()), strict=True)
