@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+ROUNDING = 1e-9  # of a share, or of a value: less is not spelled
+
 
 def number(value: float, digits: int = 3) -> str:
     """A number for people: a count (an `int`) in full, a measured value with `digits` significant digits, 2.6e9, 1e−6.
@@ -34,5 +36,22 @@ def raised(power: int) -> str:
 
 
 def percent(share: float, digits: int = 3) -> str:
-    """A share in per cent: `12.3 %`."""
-    return f"{number(100 * share, digits)} %"
+    """A share in per cent: `12.3 %`; what is no more than rounding of a share is `0 %`."""
+    if math.isnan(share):
+        return "unknown"
+    return f"{number(100 * share if not abs(share) < ROUNDING else 0.0, digits)} %"
+
+
+def percents(low: float, high: float, digits: int = 3) -> str:
+    """From one share to another, or the one that both are spelled as: `20 % to 30 %`."""
+    return span(percent(low, digits), percent(high, digits))
+
+
+def span(low: str, high: str) -> str:
+    """From one spelled number to another, or the one that both are."""
+    return low if low == high else f"{low} to {high}"
+
+
+def plus_minus(error: float | None, size: float = 1.0, digits: int = 2) -> str:
+    """` ± 0.3` to stand behind a value; empty where the error is not known, or only rounding of values of this `size`."""
+    return f" ± {number(error, digits)}" if error is not None and ROUNDING * abs(size) < error < math.inf else ""

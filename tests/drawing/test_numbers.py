@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from landscape_core.drawing.known import scalar
-from landscape_core.drawing.numbers import number
+from landscape_core.drawing.numbers import number, percent, percents, plus_minus
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,15 @@ def test_a_count_of_a_result_stays_a_count():
     assert number(scalar({"products": np.array(1234567)}, "products") or 0) == "1,234,567"
     assert scalar({"loss": np.array(np.nan)}, "loss") is None
     assert scalar({"loss": np.zeros(2)}, "loss") is None
+
+
+def test_rounding_is_no_number_of_a_share():
+    spelled = [percent(share) for share in (0.1234, 3.7e-16, -1e-17, 2e-9, 1.0, -0.5, float("nan"))]
+    assert spelled == ["12.3 %", "0 %", "0 %", "2e−7 %", "100 %", "−50 %", "unknown"]
+    assert percents(0.9999999, 1.0) == "100 %"
+    assert percents(0.2, 0.3) == "20 % to 30 %"
+
+
+def test_an_error_of_rounding_size_is_not_spelled():
+    assert plus_minus(0.25, 3) == " ± 0.25"
+    assert [plus_minus(error, 100.0) for error in (None, 0.0, 3.7e-14, float("nan"), float("inf"))] == [""] * 5
