@@ -55,3 +55,8 @@ def span(low: str, high: str) -> str:
 def plus_minus(error: float | None, size: float = 1.0, digits: int = 2) -> str:
     """` ± 0.3` to stand behind a value; empty where the error is not known, or only rounding of values of this `size`."""
     return f" ± {number(error, digits)}" if error is not None and ROUNDING * abs(size) < error < math.inf else ""
+
+
+def settled(value: float, floor: float) -> float:
+    """The value, or 0 where it is within `floor` of that: what rounding leaves of nothing is not spelled as a number."""
+    return 0.0 if abs(value) <= floor else value

@@ -1,30 +1,67 @@
-"""Is this point critical, and of which kind: the gradient against the curvature along it, and the signs of the eigenvalues."""
+"""Is this point critical, and of which kind: the gradient against the curvature, and the signs of the eigenvalues."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..linalg import Quadrature
+from ..specs import Array
 
-Kind = Literal["not critical", "minimum", "maximum", "strict saddle", "degenerate"]
+Kind = Literal[
+    "minimum", "maximum", "strict saddle", "degenerate", "degenerate, downhill", "not critical", "unresolved", "none"
+]
 
 
-def classify(gradient_norm: float, negative: float, zero: float, positive: float, *, tolerance: float) -> Kind:
-    """The kind of a point from its gradient and the numbers of negative, zero and positive eigenvalues.
+@dataclass(frozen=True)
+class Signs:
+    """How many eigenvalues are negative, zero and positive: all of them where `known`, else at least so many."""
 
-    Not critical unless the gradient is shorter than `tolerance`. A negative beside a positive eigenvalue makes a strict saddle,
-    whatever is zero. Without such a pair zero eigenvalues make it degenerate: to second order it may be anything.
+    negative: int
+    zero: int
+    positive: int
+    known: bool
+
+    @classmethod
+    def of(cls, values: Array, zero: float, *, known: bool) -> Signs:
+        """The signs of eigenvalues, or of Ritz values: j of these beyond zero prove j eigenvalues there (interlacing)."""
+        below, above = int((values < -zero).sum()), int((values > zero).sum())
+        return cls(below, len(values) - below - above, above, known)
+
+
+def relative_gradient(gradient: float, curvature: float, theta: float) -> float:
+    """|g| / (|H| |theta|), |theta| = 1 where it is 0: the same in any units of loss and weights; inf on a tilted plane."""
+    if not gradient > 0:
+        return gradient
+    scale = curvature * (theta or 1.0)
+    return gradient / scale if scale > 0 else math.inf
+
+
+def classify(gradient: float, signs: Signs, *, tolerance: float, whole: bool = True, bottom: bool = True) -> Kind:
+    """The kind of a point from its `relative_gradient` and the signs of the eigenvalues.
+
+    "none" unless they are of the whole Hessian. "not critical" unless the gradient is at most `tolerance`. A negative beside a
+    positive eigenvalue makes a strict saddle, whatever else there is. Every other class needs all signs; without them, or where
+    nobody looked at the bottom, the point is unresolved. Without such a pair zero eigenvalues make it degenerate: to second
+    order it may be anything, but no minimum where some are negative.
     """
-    if not gradient_norm < tolerance:
+    if not whole:
+        return "none"
+    if not gradient <= tolerance:
         return "not critical"
-    if negative > 0 and positive > 0:
+    if not bottom:
+        return "unresolved"
+    if signs.negative and signs.positive:
         return "strict saddle"
-    if zero > 0 or (not negative and not positive):
-        return "degenerate"
-    return "maximum" if negative > 0 else "minimum"
+    if not signs.known:
+        return "unresolved"
+    if signs.zero:
+        return "degenerate, downhill" if signs.negative else "degenerate"
+    return "maximum" if signs.negative else "minimum"
 
 
 def gradient_measure(operator: Any, gradient: Tensor, steps: int) -> tuple[Tensor, Tensor, float]:

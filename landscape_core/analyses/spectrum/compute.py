@@ -10,14 +10,14 @@ import torch
 
 from ...linalg import Lanczos, function_of, share_below
 from ...measuring.context import Context
-from ...measuring.critical import classify
 from ...measuring.growing import Running
 from ...measuring.path import own_step
 from ...measuring.symmetries import ZeroModes, rescaled, zero_modes
 from ...measuring.top_space import dense_allowed
 from ...specs import Array, InputError, Progress
-from .estimates import densities, estimated_spectrum, exact_spectrum, whole_matrix
+from .estimates import densities, estimated_spectrum, exact_spectrum, symmetric, whole_matrix
 from .growing import SpectrumGrowing
+from .kind import point, signs
 from .operators import Scaled, block_size
 from .over_run import over_run
 from .spec import SpectrumSpec
@@ -57,36 +57,33 @@ def _checkpoint(spec: SpectrumSpec, context: Context) -> Running:
 def _finish(growing: SpectrumGrowing) -> None:
     """Counts, kind of point, stability and the other scalars."""
     spec, arrays = growing.spec, growing.arrays
-    top, bottom = arrays["eigenvalues_top"], arrays["eigenvalues_bottom"]
+    top = arrays["eigenvalues_top"]
     nodes, weights = arrays["nodes"], arrays["weights"]
     norm = float(arrays["norm"])
     zero = spec.zero_tolerance * max(norm, 0.0)
     p = growing.size
+    modes = zero_modes(growing.objective, spec.operator, growing.members)
+    if growing.shift:
+        modes = ZeroModes(0, ("weight decay lifts them all",))
+    found = signs(growing, modes.count)
     if growing.exact:
-        values = nodes[0]
-        negative, positive = int((values < -zero).sum()), int((values > zero).sum())
-        flat, flat_error = float(p - negative - positive), 0.0
-        share, share_error = negative / p, 0.0
+        share, flat = found.negative / p, float(p - found.negative - found.positive)
+        share_error = flat_error = 0.0
         bounds, flat_bounds = (share, share), (flat, flat)
     else:
         share, share_error = share_below(nodes, weights, -zero)
         below, below_error = share_below(nodes, weights, zero)
         flat, flat_error = p * max(0.0, below - share), p * (share_error + below_error)
-        bounds = share_bounds(nodes, weights, -zero)
+        least, most = share_bounds(nodes, weights, -zero)
         inside = share_bounds(nodes, weights, zero)
-        flat_bounds = (p * max(0.0, inside[0] - bounds[1]), p * (inside[1] - bounds[0]))
-        # A Ritz value is never beyond the end of the spectrum, so one beyond zero is proof enough.
-        negative = int((bottom < -zero).sum()) if bottom.size else int(share > share_error)
-        positive = int((top > zero).sum())
-    modes = zero_modes(growing.objective, spec.operator, growing.members)
-    if growing.shift:
-        modes = ZeroModes(0, ("weight decay lifts them all",))
-    flat_bounds = (max(flat_bounds[0], float(modes.count)) if not growing.exact else flat_bounds[0], flat_bounds[1])
+        flat_bounds = (max(p * max(0.0, inside[0] - most), float(modes.count)), p * (inside[1] - least))
+        # What Lanczos has proven holds for the estimates too: none of them speaks of a sign against it.
+        bounds = (max(least, found.negative / p), min(most, 1 - found.positive / p))
+        share = min(max(share, bounds[0]), max(bounds))
     count, gap = outliers(top, np.asarray(arrays["converged_top"]))
     effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
     squares = function_of(nodes, weights, np.square, p)[0]
     trace = float(arrays["trace"])
-    gradient = float(arrays["gradient_norm"])
     growing.put(
         zero_threshold=zero,
         negative_share=share,
@@ -98,7 +95,6 @@ def _finish(growing: SpectrumGrowing) -> None:
         zero_modes_found=flat,
         nullity_predicted=modes.count,
         nullity_reasons="; ".join(modes.reasons),
-        classification=classify(gradient, negative, max(flat, float(modes.count)), positive, tolerance=spec.gradient_tolerance),
         effective_dimension=effective,
         effective_dimension_error=0.0 if growing.exact else effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),
@@ -106,6 +102,7 @@ def _finish(growing: SpectrumGrowing) -> None:
         outlier_gap=gap,
         sharpness=float(top[0]),
         trace_ggn=trace if spec.operator == "ggn" else float("nan"),
+        **point(growing, found),
     )
     growing.put(**growing.stability(own_step(growing.context)))
 
@@ -150,7 +147,7 @@ def _rescale(growing: SpectrumGrowing) -> Iterator[Progress]:
     operator = growing.operator(spec.operator, theta)
     scale = theta[growing.coordinates].abs()
     if growing.exact:
-        matrix = (yield from whole_matrix(growing, "rescaled", operator, "rescaled matrix")).double()
+        matrix = symmetric((yield from whole_matrix(growing, "rescaled", operator, "rescaled matrix")))
         top, trace = float(torch.linalg.eigvalsh(matrix)[-1]), float(matrix.trace())
         invariant = float(torch.linalg.eigvalsh(scale.double()[:, None] * matrix * scale.double())[-1])
     else:

@@ -15,6 +15,7 @@ from ...measuring.growing import STATE_BYTES, Running
 from ...measuring.symmetries import equal_diagonals
 from ...specs import InputError, Progress
 from .growing import MEASURE_STEPS, SpectrumGrowing
+from .kind import asymmetry
 from .operators import Scaled
 
 COLUMNS = 32  # of the matrix between two reports
@@ -47,17 +48,25 @@ def whole_matrix(growing: SpectrumGrowing, stage: str, operator: Any, words: str
             yield growing.report(words)
     if not bool(matrix.isfinite().all()):
         raise InputError("the curvature is not finite here: the weights overflow; look at an earlier checkpoint")
-    return (matrix + matrix.T) / 2
+    return matrix
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """(A + A') / 2 in float64."""
+    return (matrix + matrix.T).double() / 2
 
 
 def exact_spectrum(growing: SpectrumGrowing, prefix: str, kind: str) -> Running:
     """All eigenvalues of one operator, in the arrays under `prefix`."""
     spec, operator = growing.spec, growing.operator(kind)
-    matrix = (yield from whole_matrix(growing, f"{prefix}matrix", operator, "matrix")).double()
+    given = yield from whole_matrix(growing, f"{prefix}matrix", operator, "matrix")
+    matrix = symmetric(given)
     yield growing.report("eigenvalues")
     values, vectors = torch.linalg.eigh(matrix)
     k, low = min(spec.k, growing.size), min(spec.k_bottom, growing.size)
     norm = float(values.abs().max())
+    if not prefix and norm:
+        growing.asymmetry = asymmetry(given) / norm
     errors = [float((matrix @ v - t * v).norm()) for t, v in ((values[-1], vectors[:, -1]), (values[0], vectors[:, 0]))]
     floor = max(errors) / norm if norm else 0.0  # what rounding leaves, beside which nothing is resolved
     top, bottom = values.flip(0)[:k], values[:low]

@@ -26,6 +26,7 @@ class SpectrumGrowing(Growing):
         self.members, self.coordinates = block(objective, spec)
         self.entries = [objective.space.entries[i] for i in self.members]
         self.size = len(self.coordinates)
+        self.asymmetry = 0.0  # of the exact matrix, relative to its norm: noise in its products
         super().__init__(context, _expected(spec, self.size, exact), vector_bytes=self.size * objective.theta.element_size())
         decay = float(context.training.get("weight_decay") or 0.0)
         if spec.weight_decay and context.training.get("optimizer") == "adamw" and decay:

@@ -12,10 +12,10 @@ from ...drawing.numbers import number
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
 from .data import MATRICES
+from .point import negative, point, zeros
 from .spec import SpectrumSpec
 
 PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
-VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
 SOLID = 0.999  # captured mass of the density that needs no word
 
 
@@ -25,13 +25,13 @@ def reading(data: Known, spec: SpectrumSpec) -> list[Reading]:
         (_over_run, _sample, _notes)
         if spec.over == "run"
         else (
-            _point,
+            point,
             _sharpness,
             _invariant,
-            _negative,
+            negative,
             _trace,
             _outliers,
-            _zeros,
+            zeros,
             _flatness,
             _beside,
             _rescaled,
@@ -45,59 +45,8 @@ def reading(data: Known, spec: SpectrumSpec) -> list[Reading]:
     return [row for part in parts for row in part(data, spec)]
 
 
-CLASSES: dict[str, tuple[str, Verdict]] = {
-    "not critical": (
-        "The gradient is not small, so this is no critical point: neither a minimum nor a saddle, but a place on a slope. "
-        "The signs of the eigenvalues say how the slope bends.",
-        "note",
-    ),
-    "minimum": ("A minimum: uphill in every direction.", "ok"),
-    "maximum": ("A maximum: downhill in every direction.", "ok"),
-    "strict saddle": ("A strict saddle: downhill in some directions, uphill in others.", "ok"),
-    "degenerate": (
-        "Degenerate: flat to second order in some directions, so the Hessian alone cannot say whether it is a minimum.",
-        "note",
-    ),
-}
-
-
-def _point(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
-    kind = text(data, "classification")
-    if kind not in CLASSES:
-        return
-    gradient, bend, decrement = (scalar(data, name) for name in ("gradient_norm", "gradient_curvature", "newton_decrement"))
-    words, verdict = CLASSES[kind]
-    three = [f"gradient {number(gradient)} long" if gradient is not None else ""]
-    three.append(f"curvature along it ‖Hĝ‖ = {number(bend)}" if bend is not None else "")
-    about = "" if text(data, "method") == "dense" else "about "
-    three.append(f"Newton decrement {about}{number(decrement)}" if decrement is not None else "")
-    low, zero = _lowest(data), scalar(data, "zero_threshold") or 0.0
-    if low is not None:
-        words += f" The smallest eigenvalue is {number(low)}" + (
-            ", below zero." if low < -zero else ": none is below zero as far as this resolves."
-        )
-    nullity, sure = scalar(data, "nullity"), text(data, "method") == "dense"
-    if nullity is not None and kind in ("minimum", "degenerate", "strict saddle"):
-        least = nullity if sure else scalar(data, "nullity_predicted") or 0.0
-        words += f" Nullity {'' if sure else 'at least '}{number(least)}: that many directions are flat to second order."
-    if kind == "not critical" and gradient is not None and bend is not None and bend < 1e-2 * (_largest(data) or 1.0):
-        words += " Along the gradient the loss hardly bends: gradient-flat, where searches for critical points stop in vain."
-        verdict = "warn"
-    words += " Here: " + ", ".join(item for item in three if item) + "."
-    formula = (
-        f"critical if ‖g‖ < {number(spec.gradient_tolerance, 2)}; zero if |λ| ≤ {number(zero, 2)} "
-        f"({number(spec.zero_tolerance, 2)} of the largest); Newton decrement ½ gᵀ|H|⁻¹g over what is not zero"
-        + ("" if not about else ", in the span of g, Hg, H²g, …")
-    )
-    yield Reading("Kind of point", kind, words, formula, "Frye et al. 2021 on gradient-flat points", verdict)
-
-
 def _largest(data: Known) -> float | None:
     return float(np.asarray(data["eigenvalues_top"])[0]) if has(data, "eigenvalues_top") else None
-
-
-def _lowest(data: Known) -> float | None:
-    return float(np.asarray(data["eigenvalues_bottom"])[0]) if has(data, "eigenvalues_bottom") else None
 
 
 def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
@@ -142,31 +91,6 @@ def _invariant(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     yield Reading("Sharpness, rescaling-invariant", number(value, 4), words, formula, "Kwon et al. 2021, arXiv:2102.11600")
 
 
-def _negative(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
-    share, error, p = scalar(data, "negative_share"), scalar(data, "negative_share_error"), scalar(data, "parameters")
-    if share is None:
-        return
-    exact = text(data, "method") == "dense"
-    count = f"{number(round(share * p))} of {p:,.0f}, " if p and exact else ""
-    spread = f" ± {number(100 * error, 2)} %" if error else ""
-    value = f"{count}{number(100 * share, 3)} %{spread}"
-    low = _lowest(data)
-    words = f"The most negative is {number(low)}. " if low is not None and low < 0 else ""
-    words += (
-        "Share of all eigenvalues below zero: the index of a saddle, where this is one. Random slices rarely show any of them."
-        if share > 0
-        else "No eigenvalue lies below zero."
-    )
-    if error is not None and error > max(VAGUE * share, 0.01) and has(data, "negative_share_bounds"):
-        least, most = (float(bound) for bound in np.asarray(data["negative_share_bounds"]))
-        value = f"{number(100 * least, 2)} % to {number(100 * most, 3)} %"
-        words += " These are bounds: the estimate cannot tell on which side of zero the many tiny ones lie."
-    zero = scalar(data, "zero_threshold") or 0.0
-    formula = f"share of λ < −{number(zero, 2)}"
-    source = "Böttcher & Wheeler 2022 on slices" if share > 0 else ""
-    yield Reading("Negative eigenvalues", value, words, formula, source)
-
-
 def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     trace, error, p = (scalar(data, name) for name in ("trace", "trace_standard_error", "parameters"))
     if trace is None:
@@ -208,32 +132,6 @@ def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     formula = "the i with the largest λᵢ / λᵢ₊₁ among the resolved positive ones"
     value = number(count) if clear else "none stands out"
     yield Reading("Outliers", value, words, formula, "Papyan 2019, arXiv:1901.08244; Gur-Ari et al. 2018, arXiv:1812.04754")
-
-
-def _zeros(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
-    found, predicted, error = (scalar(data, name) for name in ("nullity", "nullity_predicted", "nullity_error"))
-    p = scalar(data, "parameters")
-    if found is None or predicted is None:
-        return
-    exact = text(data, "method") == "dense"
-    value = number(round(found))
-    if not exact and error and has(data, "nullity_bounds"):
-        value = " to ".join(number(round(float(bound))) for bound in np.asarray(data["nullity_bounds"]))
-    reasons = text(data, "nullity_reasons")
-    words = f"The symmetries of this network give at least {number(predicted)}" + (f": {reasons}. " if reasons else ". ")
-    verdict: Verdict = "ok"
-    if exact and found < predicted:
-        words += "Fewer were found: rounding has lifted some above what counts as zero; compute with dtype=float64."
-        verdict = "warn"
-    elif exact and found == predicted:
-        words += "Exactly these were found."
-    elif exact:
-        words += f"{number(found - predicted)} more were found: dead units and directions that the sample does not see."
-    else:
-        words += "The estimate cannot tell an exact zero from a very small eigenvalue: these are bounds."
-    formula = f"|λ| ≤ {number(scalar(data, 'zero_threshold') or 0.0, 2)}, {number(spec.zero_tolerance, 2)} of the largest"
-    of = f" of {p:,.0f}" if p else ""
-    yield Reading("Zero eigenvalues", f"{value}{of}", words, formula, "", verdict)
 
 
 def _flatness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:

@@ -41,7 +41,7 @@ class SpectrumSpec(AnalysisSpec):
     trace_tolerance: float = field(0.02, "Relative standard error at which the trace estimate stops; Lanczos only.", gt=0, le=1)
     zero_tolerance: float = field(1e-6, "What counts as zero, as a share of the largest eigenvalue.", ge=0, le=0.1)
     gradient_tolerance: float = field(
-        1e-6, "How long a gradient may be for the point to be called critical.", unit="loss per unit length", ge=0, le=1
+        1e-6, "How long a gradient may be for the point to be called critical, as a share of |H| |theta|.", ge=0, le=1
     )
     damping: float = field(
         1e-2,

@@ -67,6 +67,9 @@ def exact(seed: int = 0, *, beside: bool = False, **fields: Any) -> Result:
         "gradient_norm": 0.345,
         "gradient_curvature": 3.9,
         "newton_decrement": 0.29,
+        "signs": np.array([180, 101, PARAMETERS - 281]),
+        "signs_known": True,
+        "gradient_relative": 0.005,
         "classification": "not critical",
         "effective_dimension": 300.0,
         "effective_dimension_error": 0.0,
@@ -120,6 +123,8 @@ def estimate(seed: int = 0, probes: int = 6, **fields: Any) -> Result:
         "nullity_error": 80.0,
         "nullity_bounds": np.array([101.0, 260.0]),
         "negative_share_bounds": np.array([0.02, 0.6]),
+        "signs": np.array([5, 101, 10]),
+        "signs_known": False,
         "effective_dimension_error": 6.0,
     }
     return changed(found, **arrays)

@@ -18,7 +18,7 @@ from landscape_core.analyses.spectrum.compute import outliers, share_bounds
 from landscape_core.analyses.spectrum.spec import SpectrumSpec
 from landscape_core.jobs.execute import analyse
 from landscape_core.measuring.context import Context, Trajectory
-from landscape_core.measuring.critical import classify, gradient_measure, newton_decrement
+from landscape_core.measuring.critical import gradient_measure, newton_decrement
 from landscape_core.measuring.path import evenly
 from landscape_core.measuring.stability import stability
 from landscape_core.measuring.symmetries import zero_modes
@@ -306,24 +306,6 @@ def test_the_toy_of_two_weights(a, b, kind, values):
     if values:
         np.testing.assert_allclose(result["eigenvalues_top"], values, atol=1e-12)
         assert result["nullity"] == (1 if kind == "degenerate" else 0)
-
-
-@pytest.mark.parametrize(
-    ("gradient", "counts", "kind"),
-    [
-        (0.0, (0, 0, 3), "minimum"),
-        (0.0, (3, 0, 0), "maximum"),
-        (0.0, (1, 0, 2), "strict saddle"),
-        (0.0, (1, 5, 2), "strict saddle"),
-        (0.0, (0, 1, 2), "degenerate"),
-        (0.0, (2, 1, 0), "degenerate"),
-        (0.0, (0, 3, 0), "degenerate"),
-        (1e-3, (0, 0, 3), "not critical"),
-        (math.nan, (0, 0, 3), "not critical"),
-    ],
-)
-def test_five_classes(gradient, counts, kind):
-    assert classify(gradient, *counts, tolerance=1e-6) == kind
 
 
 def test_the_gradients_measure_has_its_moments():

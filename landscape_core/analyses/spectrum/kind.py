@@ -1,0 +1,67 @@
+"""The signs of the eigenvalues and the kind of point that follows from them: the one source of every count on the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...measuring.critical import Signs, classify, relative_gradient
+from .growing import SpectrumGrowing
+
+ROUNDING = 32  # units in the last place of the largest eigenvalue that products may be off by
+SWEEPS = 12  # of the power iteration for what the matrix is off its transpose
+
+
+def asymmetry(matrix: torch.Tensor) -> float:
+    """The spectral norm of (A - A') / 2, about: what noise in the products does to an eigenvalue of A's symmetric part."""
+    skew = (matrix - matrix.T) / 2
+    vector = torch.ones(len(skew), dtype=skew.dtype, device=skew.device)
+    size = 0.0
+    for _ in range(SWEEPS):
+        vector = vector / vector.norm().clamp_min(torch.finfo(skew.dtype).tiny)
+        vector = skew @ vector
+        size = max(size, float(vector.norm()))
+    return size
+
+
+def rounding(growing: SpectrumGrowing) -> float:
+    """How far rounding may move an eigenvalue of these products, and of the decomposition in float64."""
+    norm, eps = float(growing.arrays["norm"]), torch.finfo(growing.objective.dtype).eps
+    small = torch.finfo(torch.float64).eps * growing.size
+    return max(ROUNDING * eps, small, growing.asymmetry) * norm
+
+
+def signs(growing: SpectrumGrowing, predicted: int) -> Signs:
+    """How many eigenvalues are negative, zero, positive: zero within `zero_tolerance` |H| and what rounding adds to it.
+
+    Of the exact matrix all are counted. Lanczos proves at least so many beyond zero, a node of the quadrature beyond it one;
+    Ritz values within count as zeros. `predicted` zeros are there at every theta: a matrix that shows fewer has lost them to
+    rounding, and its signs are not known.
+    """
+    arrays = growing.arrays
+    beyond = growing.spec.zero_tolerance * float(arrays["norm"]) + rounding(growing)
+    if growing.exact:
+        found = Signs.of(np.asarray(arrays["nodes"])[0], beyond, known=True)
+    else:
+        found = Signs.of(np.concatenate([arrays["eigenvalues_top"], arrays["eigenvalues_bottom"]]), beyond, known=False)
+        low, high = float(arrays["nodes"].min()), float(arrays["nodes"].max())
+        found = replace(found, negative=max(found.negative, low < -beyond), positive=max(found.positive, high > beyond))
+    return replace(found, zero=max(found.zero, predicted), known=found.known and found.zero >= predicted)
+
+
+def point(growing: SpectrumGrowing, found: Signs) -> dict[str, Any]:
+    """The arrays that say what kind of point this is."""
+    spec, arrays = growing.spec, growing.arrays
+    theta = float(growing.objective.theta.double().norm())
+    share = relative_gradient(float(arrays["gradient_norm"]), float(arrays["norm"]), theta)
+    whole = spec.operator == "hessian" and len(growing.members) == len(growing.objective.space.entries)
+    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=whole, bottom=spec.k_bottom > 0)
+    return {
+        "signs": np.array([found.negative, found.zero, found.positive]),
+        "signs_known": found.known,
+        "gradient_relative": share,
+        "classification": kind,
+    }
