@@ -1,6 +1,6 @@
 # make run    serve the page on http://127.0.0.1:8050 (settings: make run ARGS="--port 8060")
 # make test   every check, from a fresh clone; the browser tests need Chromium
-# make test-long  the long form of the tests marked long: more seeds, more hostile inputs (make test runs their short form)
+# make test-long  what takes long: more seeds and hostile inputs, networks of other packages (make test has the short forms)
 # make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
 # make clean  remove what the tools left behind (not the runs and results)
 
@@ -20,8 +20,9 @@ test: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
-test-long: .venv/.dev
+test-long: .venv/.dev .venv-foreign/.ready
 	LANDSCAPE_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m long -o timeout=3600 $(ARGS)
+	LANDSCAPE_FOREIGN=1 .venv-foreign/bin/python -m pytest --confcutdir tests/foreign -o timeout=1200 tests/foreign
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/surface.py $(ARGS)
@@ -45,10 +46,18 @@ endef
 .venv-bench/.ready: benchmarks/requirements.txt requirements.txt
 	$(environment)
 
+.venv-foreign/.plain: requirements.txt
+	$(environment)
+
+# Without what they require: another PyTorch would come along.
+.venv-foreign/.ready: .venv-foreign/.plain tests/foreign/requirements.txt
+	.venv-foreign/bin/python -m pip install --disable-pip-version-check --no-deps -r tests/foreign/requirements.txt
+	@touch $@
+
 .venv/.dev: .venv/.ready requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis test-results
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
