@@ -66,14 +66,14 @@ def tracks_figure(
     said = []
     if limit.size == steps.size and np.isfinite(limit).any():
         kind = text(data, "stability_kind")
-        seen.append(limit[np.isfinite(limit)])
+        seen.append(limit[limit > 0])  # none is positive where the decay alone is too much
         line = {"color": LIMIT[dark], "width": 2, "dash": "solid" if kind == "limit" else "dash", "shape": "hv"}
         name = "limit of stability" if kind == "limit" else "limit of full-batch descent, for reference"
         hover = f"{text(data, 'stability_rule')} = %{{y:.4g}}<extra></extra>"
         traces.append(go.Scatter(x=at, y=limit, mode="lines", line=line, name=name, hovertemplate=hover))
         said.append(
             f"Red: {text(data, 'stability_rule')}, above which {'this optimiser' if kind == 'limit' else 'full-batch descent'} "
-            "leaves a quadratic valley." + ("" if kind == "limit" else " Mini-batch steps are noisy: only a reference.")
+            "leaves a quadratic valley." + ("" if kind == "limit" else f" {text(data, 'stability_words')}")
         )
     else:
         said.append(text(data, "stability_words") or "No limit is known for this optimiser.")

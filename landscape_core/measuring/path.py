@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from torch import nn
 
 from ..objective import Objective
 from ..specs import AnalysisSpec
 from .context import Context
+
+KINKED = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.RReLU,
+    nn.Hardtanh,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardshrink,
+    nn.Softshrink,
+    nn.Threshold,
+)
 
 
 def evenly(items: Iterable[int], count: int, keep: int) -> list[int]:
@@ -37,7 +52,33 @@ def rate_of(context: Context, step: int | None) -> float | None:
     return found if found is not None else context.training.get("lr")
 
 
+def normalised(objective: Objective) -> bool:
+    """Whether the network keeps statistics of batches, as BatchNorm does."""
+    return any(getattr(module, "running_mean", None) is not None for module in objective.network.model.modules())
+
+
+def drops(objective: Objective) -> bool:
+    """Whether the network has dropout, which is off in every analysis."""
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in objective.network.model.modules())
+
+
+def kinked(objective: Objective) -> bool:
+    """Whether a module of the network has kinks, which automatic derivatives leave out; functions are not seen."""
+    return any(isinstance(module, KINKED) for module in objective.network.model.modules())
+
+
 def stored_statistics(spec: AnalysisSpec, objective: Objective) -> list[str]:
     """What must be said of a path whose BatchNorm statistics are not its own."""
-    stored = spec.batchnorm == "stored" and any(True for _ in objective.network.model.buffers())
+    stored = spec.batchnorm == "stored" and normalised(objective)
     return ["the statistics of BatchNorm are those of the last checkpoint at every step"] if stored else []
+
+
+def not_trained_on(spec: AnalysisSpec, objective: Objective) -> str:
+    """Why the loss over the sample of the Spec is not the one that the run was trained on; empty where it is."""
+    if spec.split != "train":
+        return f"this is the loss over {spec.split} samples, not over those that were trained on"
+    if spec.samples is not None:
+        return "this is the loss over a part of the training samples"
+    if normalised(objective) and spec.batchnorm == "stored":
+        return "BatchNorm takes stored statistics here and those of each batch in training"
+    return "dropout is off here and on in training" if drops(objective) else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
 from ..linalg import Lanczos, dense_eigenpairs
@@ -67,6 +68,31 @@ def size_of_space(k: int | None, objective: Objective) -> int:
     return k
 
 
+def classes_of(objective: Objective) -> int:
+    """How many classes the network tells apart; 0 where it is no classifier."""
+    outputs = objective.logits() if "accuracy" in objective.evaluate() else None
+    return 0 if outputs is None or outputs.dim() < 2 else outputs.shape[1]
+
+
+def chance_bounds(k: int, p: int) -> tuple[float, float]:
+    """What a random direction's share of a k-dimensional space lies between in 99 of 100 cases: Beta(k/2, (p - k)/2).
+
+    The median of such shares over checkpoints is outside them in at most 2 of 100 cases, however they hang together.
+    """
+    low, high = (float(betaincinv(k / 2, (p - k) / 2, q)) for q in (0.005, 0.995))
+    return low, high
+
+
+def common_by_chance(k: int, p: int) -> float:
+    """What two random k-dimensional spaces have in common at most, |A'B|^2 / k, in 199 of 200 cases.
+
+    Its mean is k/p and its variance 2 (p - k)^2 / (p^2 (p - 1) (p + 2)); a Beta law with these, which is exact for k = 1.
+    """
+    mean, variance = k / p, 2 * (p - k) ** 2 / (p**2 * (p - 1) * (p + 2))
+    size = mean * (1 - mean) / variance - 1
+    return float(betaincinv(mean * size, (1 - mean) * size, 0.995))
+
+
 def shares_along(vectors: Tensor, vector: Tensor) -> Array:
     """(v_i . g)^2 / |g|^2 `(k,)` of orthonormal vectors `(p, k)` and `vector (p,)`, in float64; NaN for a zero vector."""
     g = vector.double()
@@ -82,6 +108,9 @@ def common(a: Tensor, b: Tensor) -> float:
     return float((a.T @ b).double().square().sum()) / a.shape[1]
 
 
-def rounding_floor(space: TopSpace, theta: Tensor) -> float:
-    """How long a gradient may be that is nothing but the rounding of the weights: machine precision times l_1 |theta|."""
-    return float(torch.finfo(theta.dtype).eps * abs(space.values[0]) * theta.double().norm())
+def rounding_floor(space: TopSpace, theta: Tensor, shift: float = 0.0) -> float:
+    """How long a gradient may be that is nothing but the rounding of the weights: machine precision times l_1 |theta|.
+
+    `shift` is what weight decay adds to every eigenvalue.
+    """
+    return float(torch.finfo(theta.dtype).eps * (abs(space.values[0]) + shift) * theta.double().norm())

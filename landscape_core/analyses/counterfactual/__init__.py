@@ -2,15 +2,11 @@
 
 from ...specs import Analysis, CheckpointRecord, Group, Measure, RunRecord, View
 from .arrays import ARRAYS
-from .spec import NEEDED, CounterfactualSpec
+from .spec import CounterfactualSpec, setting_unknown
 
 
 def _applies(spec: CounterfactualSpec, run: RunRecord, _checkpoint: CheckpointRecord) -> str:
-    known = run.training or {}
-    missing = [name for name in NEEDED if getattr(spec, name) is None and name not in known]
-    if not missing:
-        return ""
-    return f"field '{missing[0]}': how these weights were trained is not known, so give {', '.join(NEEDED)}"
+    return setting_unknown(spec, run.training or {})
 
 
 ANALYSIS = Analysis(
@@ -18,7 +14,7 @@ ANALYSIS = Analysis(
     "Inside or outside",
     "Does training need the top of the Hessian, where the gradient lies, or the rest?",
     CounterfactualSpec,
-    version=3,
+    version=4,
     order=31,
     icon="counterfactual",
     form=(

@@ -8,20 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import fdtri
 from torch import Tensor
 
 from ...linalg.operators import generator
 from ...linalg.subspaces import basis
 from ...measuring.context import Context
 from ...measuring.growing import STATE_BYTES, Growing, Running
-from ...measuring.path import own_step
+from ...measuring.path import not_trained_on, own_step
+from ...measuring.stability import trained_decay
 from ...measuring.top_space import size_of_space, top_space
 from ...specs import Array, InputError, Progress, TrainingSpec
 from ...tasks.optimisation import BatchOrder, learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
-from .arrays import BRANCHES
-from .spec import NEEDED, CounterfactualSpec
+from .arrays import BRANCHES, TRAINED
+from .spec import NEEDED, CounterfactualSpec, setting_unknown
 
 SETTINGS = (*NEEDED, "momentum", "weight_decay", "schedule")
+CHANCE = 0.98  # of draws of other random directions fall less than what is called more than chance
+ROUNDING = 16  # units in the last place of the loss: a fall must be longer to be one
 
 
 def run(spec: CounterfactualSpec, context: Context) -> Running:
@@ -29,8 +33,9 @@ def run(spec: CounterfactualSpec, context: Context) -> Running:
 
     Every branch makes the optimiser's update on the same mini-batches and then keeps a part of it: all ("free"), U U'd
     ("inside"), d - U U'd ("outside"), or the part in a random k-dimensional space ("random"); U are the top k eigenvectors of
-    the Hessian of the whole sample at the branch's own weights, anew every `refresh` steps. NaN for what is still to come, or
-    has diverged.
+    the Hessian of the whole sample at the branch's own weights, anew every `refresh` steps. Where weight decay is a part of the
+    loss that is trained (SGD, Adam), curves and falls of L + wd/2 |theta|^2 end in `_trained`; its top space is that of L. NaN
+    for what is still to come, or has diverged.
     """
     return (yield from _Experiment(spec, context).run())
 
@@ -69,11 +74,15 @@ class _Experiment:
         self.origin = self.objective.theta
         self.branches = [_Branch(name, self.training, self.origin) for name in BRANCHES]
         self.points = sorted({round(i * spec.steps / spec.records) for i in range(spec.records + 1)})
-        self.curves = {
-            f"{what}_{name}": np.full(len(self.points), np.nan) for what in ("loss", "distance") for name in BRANCHES
-        }
+        self.decay = trained_decay(self.training.model_dump())
+        self.ends = ("", TRAINED) if self.decay else ("",)
+        curves = [f"loss_{name}{end}" for end in self.ends for name in BRANCHES] + [f"distance_{name}" for name in BRANCHES]
+        self.curves = {name: np.full(len(self.points), np.nan) for name in curves}
         self.done = self.products = 0
         self.growing = Growing(context, {"steps": spec.steps})
+        self.differs = not_trained_on(spec, self.objective)
+        if self.differs:
+            self.growing.note(self.differs)
         size = self.training.batch_size
         self.order = BatchOrder(self.objective.size(), size, self.training.seed)
         self.begun = self._resume()
@@ -121,6 +130,7 @@ class _Experiment:
         operator = self.objective.hessian(branch.theta.detach())
         search = top_space(operator, self.k, tolerance=self.spec.tolerance, seed=self.spec.seed, start=branch.space)
         found = yield from self.growing.until(search, None, self._words())
+        self.growing.note(operator)
         branch.space = found.vectors.contiguous()  # as it comes back from a saved state, for the same bits
         self.products += found.products
 
@@ -128,8 +138,9 @@ class _Experiment:
         at = self.points.index(self.done)
         for branch in self.branches:
             theta = branch.theta.detach()
-            loss = self.objective.loss(theta)
-            self.curves[f"loss_{branch.name}"][at] = loss if math.isfinite(loss) else np.nan
+            loss, size = self.objective.loss(theta), float(theta.double().square().sum())
+            for end, value in zip(self.ends, (loss, loss + 0.5 * self.decay * size), strict=False):
+                self.curves[f"loss_{branch.name}{end}"][at] = value if math.isfinite(value) else np.nan
             self.curves[f"distance_{branch.name}"][at] = float((theta - self.origin).double().norm())
 
     # -- where it stands ----------------------------------------------------------------------------------------------
@@ -148,21 +159,38 @@ class _Experiment:
             "lr": self._rate(self.start),
             "momentum": training.momentum,
             "weight_decay": training.weight_decay,
+            "trained_decay": self.decay,
             "batch_size": training.batch_size,
             "own_settings": self._own(),
             "products": self.products,
+            "notes": np.array(self.growing.notes or [""]),
         }
 
     def _own(self) -> bool:
-        """Whether the free branch trains on as the run did: the same optimiser with its rate over time, on the same samples."""
+        """Whether the free branch trains on as the run did: the same optimiser with its rate over time, on the same loss."""
         own, given = self.context.training, self.training.model_dump(mode="json")
         same = all(name in own for name in NEEDED) and all(given[name] == own.get(name, given[name]) for name in SETTINGS)
-        return same and self.spec.split == "train" and self.spec.samples is None
+        return same and not self.differs
 
     def _drops(self) -> dict[str, float]:
-        """The fall of each branch's loss over the fall of the free one."""
-        falls = {name: self.curves[f"loss_{name}"][0] - self.curves[f"loss_{name}"][-1] for name in BRANCHES}
-        return {f"drop_{name}": fall / falls["free"] if falls["free"] else float("nan") for name, fall in falls.items()}
+        """The fall of each branch's loss over the free one's, and what chance would give; NaN where that does not fall."""
+        found: dict[str, float] = {}
+        for end in self.ends:
+            curves = {name: self.curves[f"loss_{name}{end}"] for name in BRANCHES}
+            falls = {name: float(curve[0] - curve[-1]) for name, curve in curves.items()}
+            free, unit = falls["free"], ROUNDING * torch.finfo(self.origin.dtype).eps * abs(float(curves["free"][0]))
+            fell = free > unit
+            found |= {f"drop_{name}{end}": fall / free if fell else float("nan") for name, fall in falls.items()}
+            random = falls["random"] / free if fell else float("nan")
+            found[f"drop_chance{end}"] = random_bound(random, self._refreshes(curves["random"]), self.k, len(self.origin))
+        return found
+
+    def _refreshes(self, curve: Array) -> float:
+        """In how many refreshes the random branch fell, as that many equal parts: (sum f)^2 / sum f^2 of the falls f."""
+        edges = np.append(np.arange(0, self.spec.steps, self.spec.refresh), self.spec.steps)
+        falls = -np.diff(curve[np.unique(np.searchsorted(self.points, edges))])
+        falls = falls[falls > 0]
+        return float(falls.sum() ** 2 / np.square(falls).sum()) if falls.size else 1.0
 
     def _words(self) -> str:
         self.growing.done["steps"] = self.done
@@ -207,6 +235,9 @@ class _Experiment:
 
 def _training(spec: CounterfactualSpec, own: Mapping[str, Any]) -> TrainingSpec:
     """How to train on: the run's own way where the Spec leaves it open. Raises InputError where neither says."""
+    unknown = setting_unknown(spec, own)
+    if unknown:
+        raise InputError(unknown)
     values = {name: own[name] for name in TrainingSpec.model_fields if name in own}
     if spec.optimizer is not None and spec.optimizer != own.get("optimizer"):
         values |= {"optimizer": spec.optimizer, "momentum": 0.0, "weight_decay": 0.0}
@@ -214,7 +245,14 @@ def _training(spec: CounterfactualSpec, own: Mapping[str, Any]) -> TrainingSpec:
         values |= {"lr": spec.lr, "schedule": "constant"}
     if spec.batch_size is not None:
         values["batch_size"] = spec.batch_size
-    for name in NEEDED:
-        if name not in values:
-            raise InputError(f"field '{name}': how these weights were trained is not known, so give {', '.join(NEEDED)}")
     return TrainingSpec.parse({**values, "record": None})
+
+
+def random_bound(share: float, draws: float, k: int, p: int) -> float:
+    """The share of the free fall that `draws` other random k-dimensional spaces stay below in 98 of 100 cases.
+
+    `share` is what one such branch made of it, at least k/p. What random directions hold of a step is Beta(k/2, (p - k)/2), so
+    the ratio of two branches is about F with k (p + 2) / (p - k) degrees of freedom a draw.
+    """
+    freedom = draws * k * (p + 2) / (p - k)
+    return max(share, k / p) * float(fdtri(freedom, freedom, CHANCE))

@@ -9,6 +9,7 @@ from ...drawing.axes import cartesian_axis, log_axis
 from ...drawing.known import Known, chosen, scalar, text
 from ...drawing.numbers import number
 from ...drawing.style import base_layout, cuts, legend_below, message_figure, theme
+from .arrays import TRAINED
 
 KINDS = ("loss", "distance")
 
@@ -24,7 +25,10 @@ def figure(
     title: str | None = None,
     compact: bool = False,
 ) -> go.Figure:
-    """Draw the curves of all branches, finished or growing: the "loss" over the whole sample, or the "distance" travelled."""
+    """Draw the curves of all branches, finished or growing: the "loss" over the whole sample, or the "distance" travelled.
+
+    Where weight decay is a part of the loss that is trained, that loss is drawn, and the plain one thinly beside it.
+    """
     chosen("kind of picture", kind, KINDS)
     heading = title or "Training inside and outside the top space"
     free = np.asarray(data.get(f"{kind}_free", []), float)
@@ -41,16 +45,23 @@ def figure(
     ]
     traces: list[go.Scatter] = []
     seen = []
-    for branch, name, ink, width, dash in lines:
-        values = np.asarray(data[f"{kind}_{branch}"], float)
-        seen.append(values[np.isfinite(values)])
-        hover = "%{y:.4g} at step %{x:,}<extra>" + name + "</extra>"
-        line = {"color": ink, "width": width, "dash": dash}
-        traces.append(go.Scatter(x=steps, y=values, mode="lines", line=line, name=name, hovertemplate=hover))
+    # Where the decay is a part of the loss that is trained, its curves are the main ones and the plain ones stand beside them.
+    both = kind == "loss" and f"loss_free{TRAINED}" in data
+    for end in ("", TRAINED) if both else ("",):
+        for branch, name, ink, width, dash in lines:
+            values = np.asarray(data[f"{kind}_{branch}{end}"], float)
+            seen.append(values[np.isfinite(values)])
+            beside = both and not end
+            label = f"{branch}, plain loss" if beside else name
+            hover = "%{y:.4g} at step %{x:,}<extra>" + label + "</extra>"
+            line = {"color": ink, "width": 1.2 if beside else width, "dash": "dot" if beside else dash}
+            style = {"mode": "lines", "line": line, "name": label, "showlegend": not beside, "legendgroup": branch}
+            traces.append(go.Scatter(x=steps, y=values, hovertemplate=hover, **style))
     found = np.concatenate(seen)
     growing = [f"Growing: step {steps[np.isfinite(free)][-1]:,.0f} of {steps[-1]:,.0f}."] if "drop_free" not in data else []
-    layout = base_layout(colors, heading, color=color, caption=[*growing, made(data)], compact=compact)
-    words = "loss over all samples" if kind == "loss" else "distance from the checkpoint"
+    said = ["Thin and dotted: the plain loss, without the decay."] if both else []
+    layout = base_layout(colors, heading, color=color, caption=[*growing, made(data), *said], compact=compact)
+    words = "distance from the checkpoint" if kind != "loss" else f"loss{' with weight decay' if both else ''} over all samples"
     y = log_axis(colors, words, found) if log and kind == "loss" and (found > 0).all() else cartesian_axis(colors, words)
     x = cartesian_axis(colors, "step of training") | {"showgrid": False, "tickformat": ",d"}
     pad = 0.02 * float(np.ptp(steps))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from ...specs import CLASSES, AnalysisSpec, field, searched
 
@@ -52,3 +53,9 @@ class CounterfactualSpec(AnalysisSpec):
     def vectors_held(self, _parameters: int = 0, /) -> float:
         k = self.k or CLASSES
         return float(4 * 4 + 3 * k + 2.5 * k + 30)
+
+
+def setting_unknown(spec: CounterfactualSpec, known: Mapping[str, Any]) -> str:
+    """A sentence about the first setting that neither the Spec nor the run's own training `known` gives; empty for none."""
+    missing = [name for name in NEEDED if getattr(spec, name) is None and name not in known]
+    return f"field '{missing[0]}': how these weights were trained is not known, so give {', '.join(NEEDED)}" if missing else ""

@@ -9,7 +9,7 @@ ANALYSIS = Analysis(
     "Gradient overlap",
     "Does gradient descent live in a tiny subspace?",
     OverlapSpec,
-    version=3,
+    version=4,
     order=30,
     icon="overlap",
     form=(

@@ -13,11 +13,23 @@ from torch import Tensor
 from ...linalg.operators import generator
 from ...measuring.context import Context, Trajectory
 from ...measuring.growing import STATE_BYTES, Growing, Running
-from ...measuring.path import evenly, rate_of, stored_statistics
-from ...measuring.stability import stability
-from ...measuring.top_space import TopSpace, common, dense_allowed, rounding_floor, shares_along, size_of_space, top_space
+from ...measuring.path import evenly, not_trained_on, rate_of, stored_statistics
+from ...measuring.stability import stability_over, trained_decay
+from ...measuring.top_space import (
+    TopSpace,
+    chance_bounds,
+    classes_of,
+    common,
+    common_by_chance,
+    dense_allowed,
+    rounding_floor,
+    shares_along,
+    size_of_space,
+    top_space,
+)
 from ...objective import Objective
 from ...specs import Array, InputError, Progress
+from .arrays import OF_LOSS, TRAINED
 from .spec import OverlapSpec
 
 NEAR = 0.5  # of the subspace that the two checkpoints before had in common: from there on a warm start pays
@@ -28,7 +40,8 @@ def run(spec: OverlapSpec, context: Context) -> Running:
 
     The displacement is the way to the next checkpoint shown, since a run keeps no update vectors. NaN where a checkpoint is
     still to come or its loss overflows (no products then, and a note), and shares also where the gradient is not longer than
-    `gradient_floor`, what rounding of the weights makes.
+    `gradient_floor`, what rounding of the weights makes. Where weight decay is a part of the loss that is trained (SGD, Adam),
+    what is of L + wd/2 |theta|^2 ends in `_trained`: its gradient is g + wd theta, its Hessian H + wd has the same top space.
     """
     return (yield from _Overlap(spec, context).run())
 
@@ -47,32 +60,39 @@ class _Overlap:
         self.k, self.size = size_of_space(spec.k, self.objective), self.objective.space.size
         dense_allowed(spec.method == "dense", self.size)
         self.chosen = _minibatches(spec, self.objective)
-        self.series = _empty(len(self.steps), self.k)
+        self.decay = trained_decay(context.training)
+        self.series = _empty(len(self.steps), self.k, ("", TRAINED) if self.decay else ("",))
         self.bases: dict[int, Tensor] = {}
         self.growing = Growing(context)
         self.growing.note(*stored_statistics(spec, self.objective))
+        if self.chosen and _coupled(self.objective):
+            self.growing.note(
+                "samples of a batch see each other in this loss: that of a mini-batch is another loss, and its gradients do "
+                "not add up to the full one"
+            )
         self._resume()
         self.fixed = self._fixed()
 
     def _fixed(self) -> dict[str, Any]:
         """What is known before anything is computed."""
         context, spec, p, k = self.context, self.spec, self.size, self.k
-        whole = spec.split == "train" and spec.samples is None
-        limits = [stability(context.training, rate_of(context, step), whole=whole) for step in self.steps]
+        rates = [rate_of(context, step) for step in self.steps]
         return {
             "steps": np.array(self.steps),
-            "lr_steps": np.array([item["lr"] for item in limits]),
-            "stability_limit_steps": np.array([item["stability_limit"] for item in limits]),
-            **{name: limits[-1][name] for name in ("stability_kind", "stability_rule", "stability_words")},
+            **stability_over(context.training, rates, differs=not_trained_on(spec, self.objective)),
             "k": k,
             "baseline": k / p,
             # A random direction's share has the law Beta(k/2, (p - k)/2).
             "baseline_deviation": (2 * k * (p - k) / (p + 2)) ** 0.5 / p,
+            "baseline_bounds": np.array(chance_bounds(k, p)),
+            "persistence_chance": common_by_chance(k, p),
+            "classes": classes_of(self.objective),
             "reference_step": self.steps[self.at],
             "parameters": p,
             "sample_size": self.objective.size(),
             "minibatch_size": min(spec.minibatch_size, self.objective.size()) if spec.minibatches else 0,
             "weight_decay": float(context.training.get("weight_decay") or 0.0),
+            "trained_decay": self.decay,
         }
 
     # -- going on -----------------------------------------------------------------------------------------------------
@@ -125,26 +145,30 @@ class _Overlap:
         series["eigenvalue_next"][i], series["products_steps"][i] = space.following, space.products
         series["warm"][i] = start is not None
         series["loss"][i] = loss
-        self._gradients(i, theta, gradient, space)
-
-    def _gradients(self, i: int, theta: Tensor, gradient: Tensor, space: TopSpace) -> None:
-        """The shares of the gradients at a checkpoint, and of the way to the next one."""
-        series, objective = self.series, self.objective
+        small = [objective.minibatch_gradient(theta, chosen) for chosen in self.chosen]
         floor = series["gradient_floor"][i] = rounding_floor(space, theta)
-        norm = series["gradient_norm"][i] = float(gradient.double().norm())
-        if norm > floor:
-            found = series["contributions"][i] = shares_along(space.vectors, gradient)
-            series["gradient_share"][i], series["gradient_share_k_minus_1"][i] = found.sum(), found[:-1].sum()
-        if self.chosen:
-            small = [objective.minibatch_gradient(theta, chosen) for chosen in self.chosen]
-            norms = np.array([float(g.double().norm()) for g in small])
-            shares = np.array([shares_along(space.vectors, g).sum() for g in small])[norms > floor]
-            series["gradient_norm_minibatch"][i] = norms.mean()
-            if shares.size:
-                series["gradient_share_minibatch"][i] = shares.mean()
-                series["gradient_share_minibatch_spread"][i] = shares.std(ddof=1) if shares.size > 1 else np.nan
+        self._gradients(i, "", space, gradient, small, floor)
+        if self.decay:
+            series[f"loss{TRAINED}"][i] = loss + 0.5 * self.decay * float(theta.double().square().sum())
+            pull, floor = self.decay * theta, rounding_floor(space, theta, self.decay)
+            self._gradients(i, TRAINED, space, gradient + pull, [g + pull for g in small], floor)
         if i + 1 < len(self.steps):
             series["displacement_share"][i] = shares_along(space.vectors, self.thetas[i + 1].to(theta) - theta).sum()
+
+    def _gradients(self, i: int, end: str, space: TopSpace, gradient: Tensor, small: list[Tensor], floor: float) -> None:
+        """The shares of the gradients of one loss at a checkpoint: NaN for one that is no longer than rounding makes it."""
+        series = self.series
+        norm = series[f"gradient_norm{end}"][i] = float(gradient.double().norm())
+        if norm > floor:
+            found = series[f"contributions{end}"][i] = shares_along(space.vectors, gradient)
+            series[f"gradient_share{end}"][i], series[f"gradient_share_k_minus_1{end}"][i] = found.sum(), found[:-1].sum()
+        if small:
+            norms = np.array([float(g.double().norm()) for g in small])
+            shares = np.array([shares_along(space.vectors, g).sum() for g in small])[norms > floor]
+            series[f"gradient_norm_minibatch{end}"][i] = norms.mean()
+            if shares.size:
+                series[f"gradient_share_minibatch{end}"][i] = shares.mean()
+                series[f"gradient_share_minibatch_spread{end}"][i] = shares.std(ddof=1) if shares.size > 1 else np.nan
 
     def _start(self, i: int) -> Tensor | None:
         """The eigenvectors of the checkpoint before where a search from their sum is expected to be shorter, else None."""
@@ -208,15 +232,12 @@ class _Overlap:
             self.growing.note("the work was interrupted with more vectors than could be kept: their persistence is left empty")
 
 
-def _empty(count: int, k: int) -> dict[str, Array]:
+def _empty(count: int, k: int, ends: tuple[str, ...]) -> dict[str, Array]:
     """The series of `run`, with nothing known yet."""
-    curves = (
-        "loss gradient_norm gradient_floor gradient_share gradient_share_k_minus_1 gradient_share_minibatch "
-        "gradient_share_minibatch_spread gradient_norm_minibatch displacement_share eigenvalue_next persistence_reference "
-        "products_steps warm"
-    )
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(curves.split(), (count,))
-    shapes |= {"contributions": (count, k), "eigenvalues": (count, k), "residuals": (count, k), "persistence": (count, count)}
+    others = "gradient_floor displacement_share eigenvalue_next persistence_reference products_steps warm"
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(others.split(), (count,))
+    shapes |= {name + end: (count, k) if "k" in dims.split() else (count,) for end in ends for name, _, dims, _ in OF_LOSS}
+    shapes |= {"eigenvalues": (count, k), "residuals": (count, k), "persistence": (count, count)}
     return {name: np.full(shape, np.nan) for name, shape in shapes.items()}
 
 
@@ -237,3 +258,10 @@ def _minibatches(spec: OverlapSpec, objective: Objective) -> list[Tensor | None]
     if spec.minibatch_size >= n:
         return [None] if spec.minibatches else []
     return [torch.randperm(n, generator=generator(spec.seed, i))[: spec.minibatch_size] for i in range(spec.minibatches)]
+
+
+def _coupled(objective: Objective) -> bool:
+    """Whether samples of a batch see each other, so that parts of it have another loss."""
+    batches = objective.batches()
+    rows = max(batch.rows for batch in batches)
+    return rows > 1 and len(objective.chunks("train", -(-rows // 2))) == len(batches)

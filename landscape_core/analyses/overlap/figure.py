@@ -25,6 +25,7 @@ from ...drawing.style import (
 )
 from ...drawing.tracks import tracks_figure
 from ...specs import Array
+from .arrays import TRAINED
 
 LOSS_PART = 0.24  # of the height, for the loss under the share
 TITLE = "Gradient in the top of the Hessian"
@@ -81,7 +82,8 @@ def _share(
 ) -> tuple[list[Any], dict[str, Any], list[str]]:
     k, p, baseline = (scalar(data, name) or 0.0 for name in ("k", "parameters", "baseline"))
     at, other = place(steps), colors.muted
-    small, spread = (np.asarray(data[f"gradient_share_minibatch{end}"], float) for end in ("", "_spread"))
+    end = _end(data)
+    small, spread = (np.asarray(data[f"gradient_share_minibatch{part}{end}"], float) for part in ("", "_spread"))
     size = int(scalar(data, "minibatch_size") or 0)
     floor = _floor(data, baseline) if log else 0.0
     traces: list[Any] = []
@@ -92,14 +94,15 @@ def _share(
         style = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "fillcolor": faint(other, 0.18), "hoverinfo": "skip"}
         traces.append(go.Scatter(**band, **style, name="± 1 standard deviation", showlegend=False))
     curves: list[tuple[str, str, str, float, str, Any]] = [
-        (f"mini-batches of {size:,}", "gradient_share_minibatch", other, 2, "dash", True),
-        ("full gradient", "gradient_share", tint, 3.5, "solid", True),
-        (f"top {k - 1:.0f} only", "gradient_share_k_minus_1", tint, 1.5, "dot", "legendonly"),
+        (f"mini-batches of {size:,}", f"gradient_share_minibatch{end}", other, 2, "dash", True),
+        ("full gradient, with weight decay" if end else "full gradient", f"gradient_share{end}", tint, 3.5, "solid", True),
+        *([("full gradient of the plain loss", "gradient_share", tint, 1.5, "dash", True)] if end else []),
+        (f"top {k - 1:.0f} only", f"gradient_share_k_minus_1{end}", tint, 1.5, "dot", "legendonly"),
         ("way to the next checkpoint", "displacement_share", BESIDE[dark], 1.5, "dashdot", "legendonly"),
     ]
     for name, key, ink, width, dash, visible in curves:
         values = np.asarray(data[key], float)
-        if key == "gradient_share_minibatch" and not size:
+        if key.startswith("gradient_share_minibatch") and not size:
             continue
         hover = "%{y:.3p} at step %{customdata:,}<extra>" + name + "</extra>"
         line = {"color": ink, "width": width, "dash": dash}
@@ -124,26 +127,39 @@ def _share(
         y |= {"tickformat": ".0%"}
     x = step_axis(colors, steps) | {"anchor": "y2"}
     axes = {"xaxis": x, "yaxis": y | {"anchor": "x"}, "hovermode": "closest"}
-    loss = np.asarray(data["loss"], float)
+    loss = np.concatenate([np.asarray(data[name], float) for name in {"loss", f"loss{end}"}])
     positive = loss[np.isfinite(loss) & (loss > 0)]
     below = log_axis(colors, "loss", positive, most=FEW) if positive.size else cartesian_axis(colors, "loss")
     axes["yaxis2"] = below | {"domain": [0, LOSS_PART], "anchor": "x"}
     said = [f"‖Uᵀg‖² / ‖g‖², U the top {k:.0f} eigenvectors of {p:,.0f}; a random direction has k/p = {number(baseline, 2)}."]
+    if end:
+        said.append("Gradient and loss are those that are trained, with weight decay; thin: of the plain loss.")
     return traces, axes, said
+
+
+def _end(data: Known) -> str:
+    """How names of the loss that is trained end."""
+    return TRAINED if f"gradient_share{TRAINED}" in data else ""
 
 
 def _floor(data: Known, baseline: float) -> float:
     """The foot of a logarithmic share axis: the power of ten below the smallest share and below half the baseline."""
-    names = ("gradient_share", "gradient_share_minibatch", "gradient_share_k_minus_1", "displacement_share")
+    kinds, end = ("gradient_share", "gradient_share_minibatch", "gradient_share_k_minus_1"), _end(data)
+    names = {*kinds, *(kind + end for kind in kinds), "displacement_share"}
     shares = np.concatenate([np.asarray(data[name], float) for name in names])
     positive = shares[np.isfinite(shares) & (shares > 0)]
     return float(10 ** (np.ceil(np.log10(min(positive.min(initial=1.0), baseline / 2))) - 1))
 
 
 def _loss(data: Known, at: Array, steps: Array, colors: Theme) -> list[Any]:
-    hover = "loss %{y:.4g} at step %{customdata:,}<extra></extra>"
-    curve = {"x": at, "y": np.asarray(data["loss"], float), "customdata": steps, "hovertemplate": hover, "yaxis": "y2"}
-    return [go.Scatter(**curve, mode="lines", line={"color": colors.muted, "width": 2}, name="loss", showlegend=False)]
+    end, traces = _end(data), []
+    for name, words in (("loss", "plain loss"), (f"loss{end}", "loss with weight decay")) if end else (("loss", "loss"),):
+        hover = f"{words} %{{y:.4g}} at step %{{customdata:,}}<extra></extra>"
+        curve = {"x": at, "y": np.asarray(data[name], float), "customdata": steps, "hovertemplate": hover, "yaxis": "y2"}
+        beside = words == "plain loss"
+        line = {"color": colors.muted, "width": 1.2 if beside else 2, "dash": "dash" if beside else "solid"}
+        traces.append(go.Scatter(**curve, mode="lines", line=line, name=words, showlegend=False))
+    return traces
 
 
 # -- heat maps -----------------------------------------------------------------------------------------------------------
@@ -152,7 +168,7 @@ def _loss(data: Known, at: Array, steps: Array, colors: Theme) -> list[Any]:
 def _contributions(
     data: Known, steps: Array, colors: Theme, _tint: str, _dark: bool, _log: bool
 ) -> tuple[list[Any], dict[str, Any], list[str]]:
-    values = np.asarray(data["contributions"], float).T
+    values = np.asarray(data[f"contributions{_end(data)}"], float).T
     k = len(values)
     ranks = np.arange(1, k + 1)
     hover = "eigenvector %{y} at step %{customdata:,}: %{z:.2%} of |g|²<extra></extra>"
@@ -170,6 +186,7 @@ def _contributions(
     y = cartesian_axis(colors, "eigenvector, by eigenvalue")
     y |= {"autorange": "reversed", "showgrid": False, "dtick": max(1, k // 10)}
     said = ["Each row: the part along one eigenvector; columns add up to the share. Close eigenvectors may turn."]
+    said += ["The gradient is that of the loss with weight decay, which is trained."] if _end(data) else []
     return [heat], {"xaxis": _square(step_axis(colors, steps), steps), "yaxis": y}, said
 
 

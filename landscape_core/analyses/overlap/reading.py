@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from ...drawing.known import Known, scalar, text
-from ...drawing.numbers import number, percent
-from ...drawing.sources import COHEN, GUR_ARI, PAPYAN, SONG
+from ...drawing.known import Known, scalar
+from ...drawing.limits import limit_row
+from ...drawing.numbers import ROUNDING, number, percent, percents, plus_minus
+from ...drawing.sources import GUR_ARI, PAPYAN, SONG
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
+from .arrays import TRAINED
 from .spec import OverlapSpec
 
 HOLDS, FAILS = 0.5, 0.05  # median share over the late checkpoints from which on the claim holds, and below which it fails
 LATE = 1 / 3  # of the checkpoints, from the end
 CLOSE = 0.05  # of the gradient: a last direction with no more adds little
-CHANCE = 3.0  # standard deviations of a random direction's share: what lies within is no more than chance
+SCATTER = 0.1  # between late checkpoints: from here on a single one says little
+SOON = 0.25  # of the run: a checkpoint up to here is one shortly after the start
+PERSISTS, TURNS = 0.8, 0.5  # of a space in common with the reference
 
 
 def reading(data: Known, spec: OverlapSpec) -> list[Reading]:
     """The certificate of a finished overlap."""
-    parts = (_share, _minibatch, _way, _k, _persistence, _gap, _stability, _accuracy, _sample, _zero, _notes, _limits)
+    parts = (_share, _plain, _minibatch, _way, _k, _persistence, _gap, _stability, _accuracy, _sample, _zero, _notes, _limits)
     return [row for part in parts for row in part(data, spec)]
+
+
+def trained(data: Known) -> str:
+    """How names of the loss that is trained end: with the weight decay where it is a part of that loss."""
+    return TRAINED if (scalar(data, "trained_decay") or 0.0) > 0 else ""
 
 
 def _series(data: Known, name: str) -> Array:
@@ -39,131 +47,163 @@ def _late(values: Array) -> Array:
 
 def _by_chance(data: Known, share: float) -> bool:
     """Whether a random direction would have as large a share."""
-    return share <= float(data["baseline"]) + CHANCE * float(data["baseline_deviation"])
+    return share <= float(np.asarray(data["baseline_bounds"])[1])
+
+
+def _chance(data: Known) -> str:
+    """What a random direction has, in words."""
+    low, high = (float(bound) for bound in np.asarray(data["baseline_bounds"]))
+    return (
+        f"{percent(float(data['baseline']))} for a random direction, 99 of 100 between {percent(low, 2)} and {percent(high, 2)}"
+    )
+
+
+def _gradient(data: Known) -> str:
+    return "gradient of the loss that is trained, weight decay included," if trained(data) else "gradient"
+
+
+def _verdict(data: Known, middle: float) -> tuple[str, Verdict]:
+    """Whether the gradient lies in the space, by the median of its late shares; beyond chance only outside its law."""
+    if middle < float(np.asarray(data["baseline_bounds"])[0]):
+        return "it does not hold here: less of the gradient lies there than of a random direction", "note"
+    if _by_chance(data, middle):
+        return "not shown here: a random direction would have such a share", "note"
+    if middle >= HOLDS:
+        return "it holds here", "ok"
+    if middle <= FAILS:
+        return "it does not hold here: more than by chance, but little of the gradient", "note"
+    return "it holds in part", "note"
 
 
 def _share(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
-    shares, steps = _series(data, "gradient_share"), np.asarray(data["steps"])
-    k, p, baseline = int(data["k"]), int(data["parameters"]), float(data["baseline"])
+    shares, steps = _series(data, f"gradient_share{trained(data)}"), np.asarray(data["steps"])
     late = _late(shares)
     if not late.size:
         return
-    middle = float(np.median(late))
-    verdict: Verdict
-    if middle < baseline:
-        said, verdict = "it does not hold here: the gradient avoids that space, less than a random direction has", "note"
-    elif _by_chance(data, middle):
-        said, verdict = "it does not hold here: chance explains the share", "note"
-    elif middle >= HOLDS:
-        said, verdict = "it holds here", "ok"
-    elif middle <= FAILS:
-        said, verdict = "it does not hold here: more than by chance, but little of the gradient", "note"
-    else:
-        said, verdict = "it holds in part", "note"
-    first = f", {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) else ""
+    middle, low, high = (float(end(late)) for end in (np.median, np.min, np.max))
+    said, verdict = _verdict(data, middle)
     measured = (
-        f"over the last {late.size} checkpoints: median {percent(middle)}, "
-        f"from {percent(float(late.min()))} to {percent(float(late.max()))}"
+        f"over the last {late.size} checkpoints: median {percent(middle)}, {percents(low, high)}"
         if late.size > 1
         else f"at the last checkpoint: {percent(middle)}"
     )
+    first = f"; {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) and shares.size > late.size else ""
     words = (
-        f"Hypothesis: soon the gradient lies in the space of the top {k} eigenvectors. Measured {measured}{first}. "
-        f"Baseline: {percent(baseline)} ± {percent(float(data['baseline_deviation']))} for a random direction of {p:,}. "
-        f"Verdict: {said}. One checkpoint by itself is noise; look at the curve."
+        f"Hypothesis: soon the {_gradient(data)} lies in the space of the top {int(data['k'])} eigenvectors. Measured "
+        f"{measured}{first}. Baseline: {_chance(data)}. Verdict: {said}."
     )
+    if high - low > SCATTER:
+        words += " It scatters: a single checkpoint says little, look at the curve."
+    elif late.size == 1:
+        words += " It is a single checkpoint."
     yield Reading("Gradient in the top space", percent(middle), words, "‖Uᵀg‖² / ‖g‖²", GUR_ARI, verdict)
 
 
+def _plain(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
+    """The same of the plain loss, where that is not what is trained."""
+    late = _late(_series(data, "gradient_share"))
+    if not trained(data) or not late.size:
+        return
+    middle, decay = float(np.median(late)), number(scalar(data, "trained_decay") or 0.0)
+    words = (
+        f"Of the gradient of the plain loss, without the weight decay of {decay}: {percent(middle)}, the median over the same "
+        f"checkpoints. Descent follows g + wd θ, of whose loss L + ½ wd ‖θ‖² the other lines speak. Its Hessian is H + wd: the "
+        f"same space, every eigenvalue larger by {decay} than those here."
+    )
+    yield Reading("Plain gradient in it", percent(middle), words, "‖Uᵀg‖² / ‖g‖², g = ∇L", GUR_ARI, "note")
+
+
 def _minibatch(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
-    small, spread = _late(_series(data, "gradient_share_minibatch")), _late(_series(data, "gradient_share_minibatch_spread"))
+    end = trained(data)
+    small, spread = (_late(_series(data, f"gradient_share_minibatch{part}{end}")) for part in ("", "_spread"))
+    full = _late(_series(data, f"gradient_share{end}"))
     if not small.size:
         return
     middle, size = float(np.median(small)), int(data["minibatch_size"])
-    full = _late(_series(data, "gradient_share"))
-    whole = size >= float(data["sample_size"])
+    if size >= float(data["sample_size"]):
+        words = f"A batch of {size:,} is all samples, so this is the full gradient once more."
+        yield Reading("Mini-batch gradients", percent(middle), words, "", SONG, "note")
+        return
     batches = "1 random batch" if spec.minibatches == 1 else f"{spec.minibatches} random batches"
-    words = (
-        f"Measured: {'a batch of all samples, so the full gradient' if whole else f'gradients of {batches} of {size:,}'}, late "
-        f"in training. Baseline: {percent(float(data['baseline']))}. Verdict: "
-    )
+    of = ", weight decay included" if end else ""
+    words = f"Measured late in training: gradients of {batches} of {size:,}, drawn for this{of}. Baseline: "
+    words += f"{_chance(data)}. Verdict: "
     if _by_chance(data, middle):
-        words += "no more than chance: mini-batch gradients do not lie in this space."
-    elif whole:
-        words += "there is no noise of mini-batches to speak of."
+        words += "no more than by chance."
     elif full.size and middle > 5 * float(np.median(full)):
         words += (
-            "far above the full gradient. The noise of mini-batches lies in this space even where the gradient itself "
-            "does not: alignment is, to this part, a property of the noise."
+            "far above the full gradient, so what lies in this space is mostly the noise of mini-batches: where single batches "
+            "differ from the mean of all."
         )
     else:
         words += "mini-batch gradients lie there " + ("mostly." if middle >= HOLDS else "in part.")
-    deviation = f" ± {percent(float(np.median(spread)))}" if spread.size else ""
+    deviation = plus_minus(float(np.median(spread)) * 100) + " %" if spread.size and np.median(spread) > ROUNDING else ""
     yield Reading("Mini-batch gradients", f"{percent(middle)}{deviation}", words, "mean ± deviation over batches", SONG)
 
 
 def _way(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
-    way, shares = _late(_series(data, "displacement_share")), _late(_series(data, "gradient_share"))
+    way, shares = _late(_series(data, "displacement_share")), _late(_series(data, f"gradient_share{trained(data)}"))
     if not way.size:
         return
     middle = float(np.median(way))
     words = (
         "Hypothesis: if the gradient lives there, so does training. Measured: the way from each checkpoint to the next. "
-        f"Baseline: {percent(float(data['baseline']))}. Verdict: "
+        f"Baseline: {_chance(data)}. Verdict: "
     )
-    full = float(np.median(shares)) if shares.size else 0.0
-    little, small = (share <= FAILS or _by_chance(data, share) for share in (full, middle))
-    if little and small:
-        words += "neither the gradient nor the way that is made lies there."
-    elif little:
-        words += "the gradient does not lie there, but a part of the way that is made does."
-    elif middle < 0.5 * full:
-        words += "no. The gradient points into the space and back again; the way that is made lies mostly outside."
-    elif middle > 2 * full:
-        words += "the way is inside more than the gradient is."
+    if _by_chance(data, middle):
+        words += "no more of the way lies there than of a random direction."
+    elif middle <= FAILS:
+        words += "little of the way lies there, if more than of a random direction."
     else:
-        words += "the way is about as much inside as the gradient is."
+        words += f"{'most' if middle >= HOLDS else 'a part'} of the way lies there."
+    if shares.size:
+        words += f" Of the gradient itself it is {percent(float(np.median(shares)))} at these checkpoints."
     words += " A run keeps no single updates, so this is the sum of all of them between two checkpoints."
     yield Reading("Way made inside it", percent(middle), words, "‖Uᵀd‖² / ‖d‖², d = θ(next) − θ", SONG, "note")
 
 
 def _k(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
-    k = int(data["k"])
-    full, less = _late(_series(data, "gradient_share")), _late(_series(data, "gradient_share_k_minus_1"))
+    k, end = int(data["k"]), trained(data)
+    full, less = (_late(_series(data, f"gradient_share{part}{end}")) for part in ("", "_k_minus_1"))
     if k < 2 or not full.size:
         return
-    words = f"With k − 1 = {k - 1} eigenvectors instead of k = {k}."
-    if spec.k is None:
-        rest, chance = float(np.median(full - less)), 1 / int(data["parameters"])
+    words, formula, source = f"With k − 1 = {k - 1} eigenvectors instead of k = {k}.", "‖Uᵀg‖² / ‖g‖², k − 1 columns", ""
+    if spec.k is None and int(scalar(data, "classes") or 0) == k:
+        rest = float(np.median(full - less))
         words += (
             " Hypothesis: softmax makes k − 1 outliers, one less than there are classes, so the last direction holds little. "
-            f"Measured: it holds {percent(rest)}. Baseline: {percent(chance)}. Verdict: "
-            + ("so it is." if rest <= CLOSE else "not here.")
+            f"Measured: it holds {percent(rest)} of the gradient. Baseline: {percent(1 / int(data['parameters']))} of a random "
+            f"one. Verdict: {'it holds little' if rest <= CLOSE else 'it holds more than a little here'}."
         )
-    formula = "(diag p − ppᵀ)1 = 0, so class means span k − 1 directions of the logits"
-    yield Reading("k − 1 directions", percent(float(np.median(less))), words, formula, PAPYAN)
+        formula, source = "(diag p − ppᵀ)1 = 0, so class means span k − 1 directions of the logits", PAPYAN
+    yield Reading("k − 1 directions", percent(float(np.median(less))), words, formula, source)
 
 
 def _persistence(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
     values, steps = _series(data, "persistence_reference"), np.asarray(data["steps"])
     known = np.flatnonzero(np.isfinite(values))
-    reference, baseline = int(data["reference_step"]), float(data["baseline"])
+    reference, chance = int(data["reference_step"]), float(data["persistence_chance"])
     if known.size < 2:
         return
-    soon, middle = (int(known[np.abs(steps[known] - mark * steps[-1]).argmin()]) for mark in (0.05, 0.5))
-    judged = soon if steps[soon] < reference else int(known[-1])  # against an early checkpoint, the end is what tells
+    passed = (steps[known] - steps[0]) / (steps[-1] - steps[0])
+    soon, middle = (int(known[np.abs(passed - mark).argmin()]) for mark in (0.05, 0.5))
+    early = steps[soon] < reference
+    judged = soon if early else int(known[-1])  # against an early checkpoint, the end is what tells
     places = sorted({int(known[0]), soon, middle, judged})
     seen = ", ".join(f"{percent(values[i])} at step {steps[i]:,}" for i in places if steps[i] != reference)
-    early = float(values[judged])
-    if early <= 2 * baseline:
-        verdict = "chance explains it, random spaces have about as much in common"
+    share = float(values[judged])
+    if early and not steps[0] < steps[judged] <= steps[0] + SOON * (steps[-1] - steps[0]):
+        verdict = "open, no checkpoint was recorded shortly after the start"
+    elif share <= chance:
+        verdict = "random spaces may have as much in common"
     else:
-        verdict = "it persists" if early >= 0.8 else "it turns during training" if early < 0.5 else "it persists in part"
+        verdict = "it persists" if share >= PERSISTS else "it turns during training" if share < TURNS else "it persists in part"
     words = (
         f"Hypothesis: the space hardly changes after a short time. Measured in common with step {reference:,}: {seen}. "
-        f"Baseline: {percent(baseline)}. Verdict: {verdict}."
+        f"Baseline: {percent(float(data['baseline']))} of two random spaces, in 199 of 200 cases up to {percent(chance, 2)}. "
+        f"Verdict: {verdict}."
     )
-    yield Reading("Persistence", percent(early), words, "‖UᵀV‖² / k of the spaces of two checkpoints", GUR_ARI)
+    yield Reading("Persistence", percent(share), words, "‖UᵀV‖² / k of the spaces of two checkpoints", GUR_ARI)
 
 
 def _gap(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
@@ -189,40 +229,31 @@ def _gap(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
 
 
 def _stability(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
-    limit, top = _series(data, "stability_limit_steps"), _series(data, "eigenvalues")[:, 0]
-    known = np.isfinite(limit) & np.isfinite(top)
-    words = text(data, "stability_words")
-    if not known.any():
-        yield Reading("Limit of stability", "none claimed", words, "", "", "note")
-        return
-    above = int((top[known] > limit[known]).sum())
-    words += f" The largest eigenvalue reaches {number(float((top[known] / limit[known]).max()))} of it."
-    value = f"{above} of {int(known.sum())} checkpoints above"
-    if spec.operator != "hessian":
-        words += " These are eigenvalues of the Gauss-Newton part; the limit is for those of the Hessian."
-    claimed = text(data, "stability_kind") == "limit" and spec.operator == "hessian"
-    kind: Verdict = "ok" if claimed else "note"
-    yield Reading("Limit of stability", value, words, text(data, "stability_rule"), COHEN, kind)
+    yield limit_row(data, _series(data, "eigenvalues")[:, 0], "" if spec.operator == "hessian" else "the Gauss-Newton part")
 
 
 def _accuracy(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
     residual, products = float(np.nanmax(_series(data, "residuals"))), scalar(data, "products") or 0.0
-    warm = _series(data, "warm")
+    words = f"{number(products)} matrix-vector products"
+    if spec.exact(int(data["parameters"])):
+        words += ": every matrix in full."
+    else:
+        warm = _series(data, "warm")
+        words += f"; {int(np.nansum(warm))} of {warm.size} searches began with the vectors of the checkpoint before."
     good = residual <= spec.tolerance
-    words = (
-        f"{number(products)} matrix-vector products; {int(np.nansum(warm))} of {warm.size} searches began with the vectors of "
-    )
-    words += "the checkpoint before." + ("" if good else " Some pairs do not meet the tolerance.")
+    words += "" if good else " Some pairs do not meet the tolerance."
     yield Reading("Accuracy", f"residuals up to {number(residual, 2)}", words, "‖Hv − λv‖ / |λ|", "", "ok" if good else "warn")
 
 
 def _sample(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
     decay, size = scalar(data, "weight_decay") or 0.0, scalar(data, "sample_size") or 0.0
-    words = f"The run's weight decay of {number(decay)} is left out of gradient and Hessian." if decay else ""
-    words += " The gradient is that of the loss, not an optimiser's update or its momentum, which a run does not keep."
-    yield Reading(
-        "Loss", f"mean over {size:,.0f} {spec.split} samples", words.strip(), "", "", "note" if spec.samples else "ok"
-    )
+    words = ""
+    if trained(data):
+        words = f"Shares of the gradient are of the loss that is trained, with its weight decay of {number(decay)}. "
+    elif decay:
+        words = f"The run's weight decay of {number(decay)} is in neither gradient nor Hessian: this is the plain loss. "
+    words += "The gradient is that of the loss, not an optimiser's update, which a run does not keep."
+    yield Reading("Loss", f"mean over {size:,.0f} {spec.split} samples", words, "", "", "note" if spec.samples else "ok")
 
 
 def _zero(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
@@ -242,8 +273,9 @@ def _notes(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
 
 
 def _limits(_data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
-    words: Any = (
-        "Where the gradient points is not what trains the network: training only inside this space hardly lowers the loss, and "
-        "training only outside it does as well as usual. Inside or outside makes the experiment from any checkpoint."
+    words = (
+        "Where the gradient points need not be what trains the network. Song, Ahn & Yun found in theirs that training only "
+        "inside such a space hardly lowers the loss and training only outside it does as well as usual; whether it is so here "
+        "is not measured by this picture. Inside or outside makes the experiment from any checkpoint."
     )
     yield Reading("What this picture does not show", "", words, "", SONG, "note")

@@ -85,6 +85,8 @@ ARRAYS = (
     Variable("parameters", "Parameters of the matrix."),
     Variable("sample_size", "Samples of the loss.", unit="samples"),
     Variable("weight_decay", "Weight decay of the run."),
+    Variable("optimizer", "Optimiser of the run; empty where it is not known."),
+    Variable("kinks", "Whether a module of the network has kinks, such as ReLU."),
     Variable("operator_kind", "The matrix that was asked for."),
     Variable("method", "How: dense or lanczos."),
     Variable("arithmetic", "Arithmetic of the products."),

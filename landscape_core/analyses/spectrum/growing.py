@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ...measuring.context import Context
 from ...measuring.growing import Growing
-from ...measuring.path import rate_of
-from ...measuring.stability import stability
+from ...measuring.path import kinked, not_trained_on, rate_of
+from ...measuring.stability import stability, stability_over
 from ...objective import Objective
 from ...specs import InputError
 from .operators import block, curvature
@@ -33,13 +34,20 @@ class SpectrumGrowing(Growing):
             raise InputError("weight_decay: AdamW's decay is no part of a loss, so no Hessian has it; leave it out")
         self.shift = decay if spec.weight_decay else 0.0
         self.put(parameters=self.size, sample_size=objective.size(), weight_decay=decay, operator_kind=spec.operator)
+        self.put(optimizer=str(context.training.get("optimizer", "")), kinks=kinked(objective))
         self.put(method="dense" if exact else "lanczos", arithmetic=str(objective.dtype).removeprefix("torch."))
 
     def stability(self, step: int | None) -> dict[str, Any]:
         """Up to which curvature the run's optimiser is stable in the update that follows a checkpoint."""
-        spec, context = self.spec, self.context
-        whole = spec.split == "train" and spec.samples is None and spec.layers is None
-        return stability(context.training, rate_of(context, step), whole=whole, decay_included=bool(self.shift))
+        return stability(self.context.training, rate_of(self.context, step), **self._limit())
+
+    def stability_over(self, steps: Sequence[int]) -> dict[str, Any]:
+        """The same over the checkpoints of a run."""
+        return stability_over(self.context.training, [rate_of(self.context, step) for step in steps], **self._limit())
+
+    def _limit(self) -> dict[str, Any]:
+        differs = "these are eigenvalues of some layers only" if self.spec.layers else not_trained_on(self.spec, self.objective)
+        return {"differs": differs, "decay_included": bool(self.shift)}
 
     def operator(self, kind: str, theta: Tensor | None = None) -> Any:
         """The curvature of this kind over the chosen parameters, with the weight decay where it is asked for."""

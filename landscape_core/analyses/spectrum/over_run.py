@@ -32,14 +32,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         "gradient_norm_steps": np.full(count, np.nan),
     }
     growing.resumed(series, steps=steps)
-    limits = [growing.stability(step) for step in steps]
-    growing.put(
-        steps=np.array(steps),
-        lr_steps=np.array([item["lr"] for item in limits]),
-        stability_limit_steps=np.array([item["stability_limit"] for item in limits]),
-        **series,
-        **{name: limits[-1][name] for name in ("stability_kind", "stability_rule", "stability_words")},
-    )
+    growing.put(steps=np.array(steps), **series, **growing.stability_over(steps))
     thetas = dict(zip(path.steps, path.thetas, strict=True))
     start = None
     for i, step in enumerate(steps):

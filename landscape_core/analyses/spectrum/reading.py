@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
-from ...drawing.numbers import number
+from ...drawing.limits import limit_row
+from ...drawing.numbers import number, percent
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
 from .data import MATRICES
@@ -59,19 +59,21 @@ def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         words = text(data, "stability_words") or "No limit of stability is known here."
         if spec.operator != "hessian":
             words = f"This is the largest eigenvalue of the {MATRICES[spec.operator]}, not of the Hessian."
+    elif not limit > 0:
+        words = f"{rule} = {number(limit)}: with so much weight decay no curvature is stable at this learning rate."
+        verdict = "note"
     else:
         ratio = top / limit
-        words = f"{number(100 * ratio, 3)} % of {rule} = {number(limit)}."
+        words = f"{percent(ratio)} of {rule} = {number(limit)}."
         if kind == "limit":
             state = "at" if 0.9 < ratio < 1.1 else "beyond" if ratio >= 1.1 else "below"
             words += {
                 "below": " Descent with this learning rate is stable here.",
-                "at": " At the edge of stability: the learning rate holds the sharpness here.",
+                "at": " At the edge of stability, within a tenth.",
                 "beyond": " Descent with this learning rate would leave a quadratic valley this sharp.",
             }[state]
             verdict = "ok" if state != "beyond" else "note"
-        else:
-            words += " " + text(data, "stability_words")
+        words += " " + text(data, "stability_words")
     residual = np.asarray(data["residuals_top"], float)[0] if has(data, "residuals_top") else np.nan
     spread = f" ± {number(residual * abs(top), 2)}" if np.isfinite(residual) and residual > 1e-9 else ""
     formula = f"λ₁; stable while {rule} > λ₁ on a quadratic" if rule else "λ₁"
@@ -253,19 +255,34 @@ def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             "A part of the samples only. The extremes of a small sample are exaggerated, the negative one most: compare like "
             "with like. "
         )
-    decay = scalar(data, "weight_decay") or 0.0
-    if spec.weight_decay:
-        words += f"Weight decay is a part of this loss: every eigenvalue is larger by {number(decay)}. "
-    elif decay:
-        words += (
-            f"The run's weight decay of {number(decay)} is left out: with it every eigenvalue would be larger by that much. "
-        )
-    else:
-        words += "No weight decay is part of it. "
+    words += _decay(data, spec)
     if spec.layers:
         words += f"Only {', '.join(spec.layers)}: the other weights are held fixed. "
-    words += "ReLU's kinks are left out, as in every automatic derivative."
-    yield Reading("Loss", f"mean over {size:,.0f} {spec.split} samples", words, "", "", "note" if spec.samples else "ok")
+    if bool(np.asarray(data.get("kinks", False))):
+        words += "Kinks, such as those of ReLU, are left out, as in every automatic derivative."
+    yield Reading(
+        "Loss", f"mean over {size:,.0f} {spec.split} samples", words.strip(), "", "", "note" if spec.samples else "ok"
+    )
+
+
+def _decay(data: Known, spec: SpectrumSpec) -> str:
+    """Which loss these are eigenvalues of, where the run was trained with weight decay."""
+    decay = scalar(data, "weight_decay") or 0.0
+    if spec.weight_decay:
+        return f"Weight decay is a part of this loss: every eigenvalue is larger by {number(decay)}. " if decay else ""
+    if not decay:
+        return "No weight decay is added to it. "
+    optimizer = text(data, "optimizer")
+    if optimizer == "adamw":
+        return f"AdamW's weight decay of {number(decay)} pulls at the weights beside the gradient: it is a part of no loss. "
+    left = f"The run's weight decay of {number(decay)} is left out: this is the plain loss. "
+    if optimizer not in ("sgd", "adam"):
+        return left
+    return left + (
+        "In the loss that was trained, with the decay, every eigenvalue is larger by that much. "
+        if spec.operator in ("hessian", "ggn")
+        else "A Fisher matrix has none. "
+    )
 
 
 def _notes(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -290,23 +307,7 @@ def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     ends = f"{number(float(top[0]))} at step {steps[0]:,} and {number(float(top[-1]))} at the end"
     words = f"Highest at step {steps[first]:,}; {ends}."
     yield Reading("Sharpness over training", f"up to {number(float(top[first]), 4)}", words, "λ₁ at every checkpoint shown")
-    limit: Any = np.asarray(data.get("stability_limit_steps", []), float)
-    rule, kind = text(data, "stability_rule"), text(data, "stability_kind")
-    if limit.size == top.size and np.isfinite(limit).any() and spec.operator == "hessian":
-        known = np.isfinite(limit) & np.isfinite(top)
-        above = int((top[known] > limit[known]).sum())
-        words = text(data, "stability_words")
-        value = f"{above} of {int(known.sum())} checkpoints above"
-        yield Reading(
-            "Limit of stability",
-            value,
-            words,
-            f"{rule}",
-            COHEN,
-            "ok" if kind == "limit" else "note",
-        )
-    else:
-        yield Reading("Limit of stability", "none claimed", text(data, "stability_words"), "", "", "note")
+    yield limit_row(data, top, "" if spec.operator == "hessian" else f"the {MATRICES[spec.operator]}")
     bottom = np.asarray(data.get("eigenvalue_bottom_steps", []), float)
     if np.isfinite(bottom).any():
         low = int(np.nanargmin(bottom))

@@ -49,11 +49,15 @@ def overlap(level: float = 0.8, kind: str = "reference", **fields: Any) -> Resul
         "k": k,
         "baseline": k / PARAMETERS,
         "baseline_deviation": 0.003,
+        "baseline_bounds": np.array([0.0014, 0.0165]),
+        "persistence_chance": 0.0085,
+        "classes": 10,
         "reference_step": 2000,
         "parameters": PARAMETERS,
         "sample_size": 1437,
         "minibatch_size": 64,
         "weight_decay": 0.0,
+        "trained_decay": 0.0,
         "products": 180.0,
         "notes": np.array([""]),
     }
@@ -82,4 +86,5 @@ def counterfactual(inside: float = 0.01, outside: float = 0.95, **fields: Any) -
         arrays[f"drop_{name}"] = drop
     arrays |= {"start": 200, "k": 10, "baseline": 10 / PARAMETERS, "parameters": PARAMETERS, "sample_size": 1437}
     arrays |= {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 64, "own_settings": True}
+    arrays |= {"drop_chance": 0.06, "trained_decay": 0.0, "notes": np.array([""])}
     return result(arrays | {"products": 579}, CounterfactualSpec(**fields), "run@200", "counterfactual")

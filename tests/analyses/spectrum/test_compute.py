@@ -345,7 +345,7 @@ def test_the_limit_of_stability_is_claimed_only_where_there_is_one():
     assert stability(sgd | {"momentum": 0.9}, 0.1)["stability_limit"] == pytest.approx(38)
     assert stability(sgd | {"batch_size": 100}, 0.1)["stability_kind"] == "limit"
     assert stability(sgd | {"batch_size": 10}, 0.1)["stability_kind"] == "reference"
-    assert stability(sgd, 0.1, whole=False)["stability_kind"] == "reference"
+    assert stability(sgd, 0.1, differs="these are other samples")["stability_kind"] == "reference"
     for none in (stability(sgd | {"optimizer": "adam"}, 0.1), stability({}, None), stability(sgd, 0.0)):
         assert math.isnan(none["stability_limit"])
         assert none["stability_kind"] == "none"
