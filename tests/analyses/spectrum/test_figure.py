@@ -202,6 +202,13 @@ def test_weight_decay_and_samples_are_always_stated() -> None:
         "every eigenvalue is larger by 0.01"
         in row(spectra.changed(spectra.exact(weight_decay=True), weight_decay=0.01), "Loss").words
     )
+    adamw = row(spectra.changed(spectra.exact(), weight_decay=0.01, optimizer="adamw"), "Loss").words
+    assert "a part of no loss" in adamw
+    assert "eigenvalue" not in adamw
+    fisher = row(spectra.changed(spectra.exact(operator="fisher"), weight_decay=0.01, optimizer="sgd"), "Loss").words
+    assert "A Fisher matrix has none" in fisher
+    assert "kinks" not in adamw.lower()
+    assert "Kinks" in row(spectra.changed(spectra.exact(), kinks=True), "Loss").words
     assert "exaggerated" in row(spectra.exact(samples=100), "Loss").words
 
 
