@@ -3,7 +3,7 @@
 from .dense import Eigenpairs, dense_eigenpairs
 from .lanczos import Lanczos, eigenpairs
 from .operators import LinearOperator
-from .pca import PCA, pca, random_walk_path, random_walk_share
+from .pca import PCA, pca, random_walk_law, random_walk_path, random_walk_share
 from .quadrature import Quadrature, SpectralDensity, density, function_of, share_below, spectral_density
 from .subspaces import basis, coordinates, cosine, orthogonalised, share
 from .trace import Trace, TraceEstimate, estimated_trace
@@ -27,6 +27,7 @@ __all__ = [
     "function_of",
     "orthogonalised",
     "pca",
+    "random_walk_law",
     "random_walk_path",
     "random_walk_share",
     "share",

@@ -49,6 +49,27 @@ def random_walk_share(steps: np.ndarray, k: int, *, centered: bool = False) -> f
     return float(values[:k].sum() / values.sum())
 
 
+def random_walk_law(steps: np.ndarray, k: int, p: int, *, centered: bool = False, draws: int = 200) -> tuple[float, float]:
+    """Mean and standard deviation of that share over random walks in p dimensions; a few dimensions hold more in k axes.
+
+    The Gram matrix of such a walk is S W S with S^2 the kernel's eigenvalues and W a Wishart matrix of p degrees of freedom,
+    drawn as Bartlett's triangle; beyond the first 60, which fall off as 1/i^2, the eigenvalues only add to the trace. The
+    draws are the same ones at every call.
+    """
+    values = np.linalg.eigvalsh(_walk_kernel(steps, centered))[::-1]
+    values = values[values > 1e-12 * values[0]]
+    roots, rest = np.sqrt(values[:60]), values[60:]
+    size, source = roots.size, np.random.default_rng(0)
+    if p >= size:
+        triangle = np.tril(source.standard_normal((draws, size, size)), -1)
+        triangle[:, range(size), range(size)] = np.sqrt(source.chisquare(p - np.arange(size), (draws, size)))
+    else:
+        triangle = source.standard_normal((draws, size, p))
+    squares = np.square(np.linalg.svd(roots[:, None] * triangle, compute_uv=False))
+    shares = squares[:, :k].sum(1) / (squares.sum(1) + source.chisquare(p, (draws, rest.size)) @ rest)
+    return float(shares.mean()), float(shares.std(ddof=1))
+
+
 def random_walk_path(steps: np.ndarray, k: int, *, centered: bool = False) -> np.ndarray:
     """Coordinates `(t, k)` of such a random walk on its own k principal axes; its total squared displacement is 1.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscape_core.linalg import basis, pca, random_walk_path, random_walk_share
+from landscape_core.linalg import basis, pca, random_walk_law, random_walk_path, random_walk_share
 from landscape_core.specs import InputError
 
 
@@ -45,6 +45,22 @@ def test_random_walk_null_matches_a_walk_drawn_here():
         offsets = walk - (walk.mean(0) if centered else walk[-1])
         found = offsets @ pca(walk, 2, centered=centered).axes.float() / offsets.norm()
         assert np.allclose(random_walk_path(steps, 2, centered=centered), found, atol=0.02)
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize(("count", "p"), [(10, 17), (41, 57), (30, 600), (120, 200)])
+def test_the_law_of_a_walk_in_few_dimensions_is_that_of_walks_drawn_here(count, p, centered):
+    rng, steps = np.random.default_rng(1), np.unique(np.geomspace(1, 2000, count).round())
+    moves = np.sqrt(np.diff(steps, prepend=0))[:, None]
+    drawn = []
+    for _ in range(200):
+        points = (moves * rng.standard_normal((steps.size, p))).cumsum(0)
+        squares = np.linalg.svd(points - (points.mean(0) if centered else points[-1]), compute_uv=False) ** 2
+        drawn.append(squares[:2].sum() / squares.sum())
+    mean, deviation = random_walk_law(steps, 2, p, centered=centered)
+    assert mean == pytest.approx(np.mean(drawn), abs=4 * deviation / 200**0.5)
+    assert deviation == pytest.approx(np.std(drawn), rel=0.35)
+    assert mean >= random_walk_share(steps, 2, centered=centered) - 0.3 * deviation
 
 
 def test_a_random_walk_on_its_principal_axes_is_a_lissajous_figure():
