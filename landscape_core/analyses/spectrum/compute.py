@@ -12,12 +12,12 @@ from ...linalg import Lanczos, function_of, share_below
 from ...measuring.context import Context
 from ...measuring.growing import Running
 from ...measuring.path import own_step
-from ...measuring.symmetries import ZeroModes, rescaled, zero_modes
+from ...measuring.symmetries import rescaled
 from ...measuring.top_space import dense_allowed
 from ...specs import Array, InputError, Progress
 from .estimates import densities, estimated_spectrum, exact_spectrum, symmetric, whole_matrix
 from .growing import SpectrumGrowing
-from .kind import point, signs
+from .kind import causes, point, signs
 from .operators import Scaled, block_size
 from .over_run import over_run
 from .spec import SpectrumSpec
@@ -62,9 +62,7 @@ def _finish(growing: SpectrumGrowing) -> None:
     norm = float(arrays["norm"])
     zero = spec.zero_tolerance * max(norm, 0.0)
     p = growing.size
-    modes = zero_modes(growing.objective, spec.operator, growing.members)
-    if growing.shift:
-        modes = ZeroModes(0, ("weight decay lifts them all",))
+    modes, counted = causes(growing)
     found = signs(growing, modes.count)
     if growing.exact:
         share, flat = found.negative / p, float(p - found.negative - found.positive)
@@ -94,7 +92,8 @@ def _finish(growing: SpectrumGrowing) -> None:
         nullity_error=flat_error,
         zero_modes_found=flat,
         nullity_predicted=modes.count,
-        nullity_reasons="; ".join(modes.reasons),
+        nullity_counted=counted.count,
+        nullity_reasons="; ".join(counted.reasons),
         effective_dimension=effective,
         effective_dimension_error=0.0 if growing.exact else effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),

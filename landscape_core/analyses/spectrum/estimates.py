@@ -67,6 +67,8 @@ def exact_spectrum(growing: SpectrumGrowing, prefix: str, kind: str) -> Running:
     norm = float(values.abs().max())
     if not prefix and norm:
         growing.asymmetry = asymmetry(given) / norm
+    if not prefix:
+        growing.matrix = matrix
     errors = [float((matrix @ v - t * v).norm()) for t, v in ((values[-1], vectors[:, -1]), (values[0], vectors[:, 0]))]
     floor = max(errors) / norm if norm else 0.0  # what rounding leaves, beside which nothing is resolved
     top, bottom = values.flip(0)[:k], values[:low]

@@ -27,6 +27,7 @@ class SpectrumGrowing(Growing):
         self.members, self.coordinates = block(objective, spec)
         self.entries = [objective.space.entries[i] for i in self.members]
         self.size = len(self.coordinates)
+        self.matrix: Tensor | None = None  # the exact one, once it is there
         self.asymmetry = 0.0  # of the exact matrix, relative to its norm: noise in its products
         super().__init__(context, _expected(spec, self.size, exact), vector_bytes=self.size * objective.theta.element_size())
         decay = float(context.training.get("weight_decay") or 0.0)

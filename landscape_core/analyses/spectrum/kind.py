@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...measuring.critical import Signs, classify, relative_gradient
+from ...measuring.zero_modes import ZeroModes, ZeroModeSearch
 from .growing import SpectrumGrowing
 
 ROUNDING = 32  # units in the last place of the largest eigenvalue that products may be off by
@@ -32,6 +33,19 @@ def rounding(growing: SpectrumGrowing) -> float:
     norm, eps = float(growing.arrays["norm"]), torch.finfo(growing.objective.dtype).eps
     small = torch.finfo(torch.float64).eps * growing.size
     return max(ROUNDING * eps, small, growing.asymmetry) * norm
+
+
+def causes(growing: SpectrumGrowing) -> tuple[ZeroModes, ZeroModes]:
+    """Zero eigenvalues whose cause is known: those at every theta, and those that the exact matrix shows at this one."""
+    if growing.shift:
+        none = ZeroModes(0, ("weight decay lifts every eigenvalue",))
+        return none, none
+    search = ZeroModeSearch(growing.objective, growing.spec.operator, growing.members)
+    always = search.always()
+    if growing.matrix is None:
+        return always, always
+    beyond = growing.spec.zero_tolerance * float(growing.arrays["norm"]) + rounding(growing)
+    return always, search.here(growing.matrix, beyond)
 
 
 def signs(growing: SpectrumGrowing, predicted: int) -> Signs:

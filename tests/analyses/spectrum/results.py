@@ -63,6 +63,7 @@ def exact(seed: int = 0, *, beside: bool = False, **fields: Any) -> Result:
         "nullity_error": 0.0,
         "zero_modes_found": 101.0,
         "nullity_predicted": 101,
+        "nullity_counted": 101,
         "nullity_reasons": "21 from adding the same vector to all rows of the last layer",
         "gradient_norm": 0.345,
         "gradient_curvature": 3.9,

@@ -21,7 +21,7 @@ from landscape_core.measuring.context import Context, Trajectory
 from landscape_core.measuring.critical import gradient_measure, newton_decrement
 from landscape_core.measuring.path import evenly
 from landscape_core.measuring.stability import stability
-from landscape_core.measuring.symmetries import zero_modes
+from landscape_core.measuring.zero_modes import zero_modes
 from landscape_core.objective import Objective
 from landscape_core.specs import DATA, InputError
 from landscape_core.tasks.data import load_data
