@@ -74,6 +74,7 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
         "analysis_version": item.version,
         "device": str(objective.device),
         "dtype": str(objective.dtype).removeprefix("torch."),
+        "sample": objective.sample.words,
         "threads": torch.get_num_threads(),
         "wall_seconds": time.perf_counter() - started,
         "counts": {name: objective.counts[name] - counts[name] for name in COUNTED},

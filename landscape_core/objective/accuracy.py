@@ -1,11 +1,20 @@
-"""Which targets a model's outputs get right."""
+"""Which targets a model's outputs get right, where the loss says that outputs are scores of classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from .recognised import LARGEST, noise
+
+SAME = {torch.float64: 1e-9, torch.float32: 1e-3}  # relative deviation of slopes that rounding explains
+FAR = 1e4  # a score so far above others has all the probability, whatever the temperature
+Form = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor, float], bool]
 
 
 def scores(outputs: Any) -> Tensor:
@@ -14,20 +23,39 @@ def scores(outputs: Any) -> Tensor:
     return found[0] if isinstance(found, (tuple, list)) else found
 
 
-def correct(outputs: Any, targets: Any) -> Tensor | None:
-    """Which targets the largest score gets right; None where targets are not classes.
+@dataclass(frozen=True)
+class Classes:
+    """Scores of classes along `dim` (-1: the last) for integer targets; labels in `ignored` do not count.
 
-    Classes lie along dimension 1, as `cross_entropy` has them, or else along the last. NaN scores are never right.
+    `path` are the keys of the labels in targets that hold more than them.
     """
-    found = scores(outputs)
-    if not isinstance(found, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
-        return None
-    for dim in (1, found.dim() - 1):
-        if 1 <= dim < found.dim() and found.shape[dim] > 1 and found.shape[:dim] + found.shape[dim + 1 :] == targets.shape:
-            found = found if found.is_floating_point() else found.double()
-            known = (targets >= 0) & (targets < found.shape[dim])
-            return is_largest(found, targets.long().clamp(0, found.shape[dim] - 1).unsqueeze(dim), dim).squeeze(dim) & known
-    return None
+
+    dim: int
+    ignored: tuple[int, ...] = ()
+    path: tuple[Any, ...] = ()
+
+    def right(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | int]:
+        """How many targets have the largest score, and how many count. NaN scores are never right."""
+        found, targets = scores(outputs), self.labels(targets)
+        found = found if found.is_floating_point() else found.double()
+        dim = self.dim % found.dim()
+        labels = targets.long().reshape(found.shape[:dim] + found.shape[dim + 1 :]).unsqueeze(dim)
+        if not self.ignored:
+            return is_largest(found, labels, dim).sum(), labels.numel()
+        counted = ~torch.isin(labels, torch.tensor(self.ignored, device=labels.device))
+        return (is_largest(found, labels.clamp(0, found.shape[dim] - 1), dim) & counted).sum(), counted.sum()
+
+    def count(self, targets: Any) -> int:
+        """How many targets count."""
+        labels = self.labels(targets)
+        return labels.numel() - sum(int((labels == label).sum()) for label in self.ignored)
+
+    def labels(self, targets: Any) -> Tensor:
+        """The labels in a batch's targets."""
+        for key in self.path:
+            targets = targets[key]
+        found: Tensor = targets
+        return found
 
 
 def is_largest(found: Tensor, targets: Tensor, dim: int) -> Tensor:
@@ -41,3 +69,143 @@ def is_largest(found: Tensor, targets: Tensor, dim: int) -> Tensor:
         value, index = found.max(dim, keepdim=True)
         return (index == targets) & ~value.isnan()
     return own > others
+
+
+def find_classes(
+    loss: Callable[[Tensor, Tensor], Any], targets: Sequence[Tensor], shape: Sequence[int], dtypes: Sequence[torch.dtype]
+) -> Classes | None:
+    """The classes that `loss(scores, targets)` tells apart, for scores like `shape`; None if it is no loss of classes.
+
+    Found by its slope at random scores, in the first of `dtypes` that it takes: that of cross-entropy is a (softmax(z) - q) in
+    each row of scores, with the largest entry of q at the target, a and q free of z (weights of classes, smoothing; with a
+    temperature, softmax(b z)); that of a negative log-likelihood is one negative number, at the target, free of z (or, of
+    probabilities, over the score). Targets without a slope are ignored, if that is a matter of their value: every value in
+    `targets`, integers of each batch, the first of them the one whose outputs have `shape`, is tried as far as there is room.
+    """
+    if len(shape) < 2 or any(t.is_floating_point() or t.is_complex() or not t.dim() for t in targets):
+        return None
+    values, counts = torch.cat([t.reshape(-1) for t in targets]).unique(return_counts=True)
+    # Negative ones and the most frequent first: padding is among them.
+    order = sorted(range(len(values)), key=lambda i: (int(values[i]) >= 0, -int(counts[i])))
+    values = values[torch.tensor(order, dtype=torch.long, device=values.device)]
+    for dim in dict.fromkeys((1, len(shape) - 1)):
+        if (wanted := _wanted(values, targets[0].shape, shape, dim)) is None:
+            continue
+        for dtype in dtypes:
+            ignored, fits = _along(loss, *wanted, dim, dtype)
+            if ignored is not None:
+                return Classes(1 if dim == 1 else -1, ignored)
+            if fits:
+                break
+    return None
+
+
+def _wanted(values: Tensor, own: Sequence[int], shape: Sequence[int], dim: int) -> tuple[Tensor, list[int]] | None:
+    """Targets of all values, and the shape of few scores for them with the classes along `dim`; None where these do not fit."""
+    classes, places = shape[dim], [*shape[1:dim], *shape[dim + 1 :]]
+    if classes < 2 or torch.Size(own).numel() * classes != torch.Size(shape).numel() or not torch.Size(own).numel():
+        return None
+    inner = places or list(own[1:])  # of a loss, or a model, that flattens
+    if list(own[1:]) not in ([], inner):
+        return None
+    if torch.Size(inner).numel() * classes > LARGEST:  # few places stand for many
+        inner = [min(n, max(2, int((LARGEST / classes) ** (1 / len(inner))))) for n in inner]
+    each = torch.Size(inner).numel()
+    rows = min(max(3, -(-len(values) // each)), LARGEST // (each * classes))
+    if rows < 1:
+        return None
+    wanted = values.repeat(-(-rows * each // len(values)))[: rows * each]
+    size = [rows, *inner] if places else [rows * each]
+    size.insert(dim, classes)
+    return wanted.view(rows, *inner) if len(own) > 1 else wanted, size
+
+
+def _along(
+    loss: Callable[[Tensor, Tensor], Any], wanted: Tensor, size: Sequence[int], dim: int, dtype: torch.dtype
+) -> tuple[tuple[int, ...] | None, bool]:
+    """The ignored labels of a loss with classes along `dim`, None if it has none there; whether it takes such numbers."""
+    first = noise(torch.empty(size, dtype=dtype, device=wanted.device))
+    second = first.flip(0) - 0.5 * first
+    far = FAR * F.one_hot(first.argmax(dim), size[dim]).movedim(-1, dim).to(dtype)
+    labels, same, fits = wanted.reshape(-1).long(), SAME[dtype], False
+    forms: list[tuple[Form, tuple[Tensor, ...]]] = [
+        (_is_cross_entropy, (first, second)),
+        (_is_likelihood, (first, second)),
+        (_is_tempered, (first, torch.zeros_like(first), far)),
+        (_is_likelihood_of_probabilities, (first.softmax(dim), (2 * first).softmax(dim))),
+    ]
+    asked: dict[int, Tensor | None] = {}
+    for form, points in forms:
+        slopes = [asked[id(z)] if id(z) in asked else asked.setdefault(id(z), _slope(loss, z, wanted)) for z in points]
+        if any(slope is None for slope in slopes):
+            continue
+        fits = True
+        z, r = ([t.movedim(dim, -1).flatten(0, -2).double() for t in part if t is not None] for part in (points, slopes))
+        scale = r[0].abs().amax(-1)
+        heard = scale > same * scale.max()
+        ignored, own = labels[~heard].unique(), labels[heard]
+        if bool(torch.isin(own, ignored).any()) or bool(((own < 0) | (own >= size[dim])).any()):
+            continue
+        if form([t[heard] for t in z], [t[heard] for t in r], own[:, None], same):
+            return tuple(ignored.tolist()), True
+    return None, fits
+
+
+def _slope(loss: Callable[[Tensor, Tensor], Any], z: Tensor, targets: Tensor) -> Tensor | None:
+    leaf = z.clone().requires_grad_()
+    try:
+        value = loss(leaf, targets.clone())
+        slope = torch.autograd.grad(value.reshape(()), leaf, allow_unused=True)[0]
+    except Exception:  # whatever a loss does with numbers it was not made for
+        return None
+    return slope if slope is not None and bool(slope.isfinite().all()) and bool(slope.any()) else None
+
+
+# Each says whether slopes r at several scores z `(rows, classes)` are those of one kind of loss of the targets `(rows, 1)`.
+
+
+def _is_likelihood(_z: Sequence[Tensor], r: Sequence[Tensor], own: Tensor, same: float) -> bool:
+    """One negative number at the target, the same at all scores."""
+    at = r[0].gather(-1, own)
+    others = r[0].scatter(-1, own, 0.0).abs().amax(-1, keepdim=True)
+    moved = (r[0] - r[1]).abs().amax(-1, keepdim=True)
+    return bool((at < 0).all() and (others <= same * -at).all() and (moved <= same * -at).all())
+
+
+def _is_likelihood_of_probabilities(z: Sequence[Tensor], r: Sequence[Tensor], own: Tensor, same: float) -> bool:
+    """One negative number over the score of the target."""
+    return _is_likelihood(z, [slope * point for slope, point in zip(r, z, strict=True)], own, same)
+
+
+def _is_cross_entropy(z: Sequence[Tensor], r: Sequence[Tensor], own: Tensor, same: float) -> bool:
+    """Slopes a (softmax(z) - q) with a > 0, and q largest at the target."""
+    p = z[0].softmax(-1)
+    change, moved = p - z[1].softmax(-1), r[0] - r[1]
+    a = (change * moved).sum(-1, keepdim=True) / (change * change).sum(-1, keepdim=True)
+    if not bool((a > 0).all()) or not bool(((moved - a * change).abs().amax(-1, keepdim=True) <= same * a).all()):
+        return False
+    return _is_largest_at(p - r[0] / a, own, same)
+
+
+def _is_tempered(z: Sequence[Tensor], r: Sequence[Tensor], own: Tensor, same: float) -> bool:
+    """Slopes a (softmax(b z) - q), one b > 0: where all scores are equal, and where one is far above, the softmax is known."""
+    count = z[0].shape[-1]
+    certain = z[2] / FAR
+    change, moved = certain - 1 / count, r[2] - r[1]
+    a = (change * moved).sum(-1, keepdim=True) / (change * change).sum(-1, keepdim=True)
+    if not bool((a > 0).all()) or not bool(((moved - a * change).abs().amax(-1, keepdim=True) <= same * a).all()):
+        return False
+    q = certain - r[2] / a
+    p = r[0] / a + q
+    if not bool((p > same).all()):
+        return False
+    heights, spread = (t - t.mean(-1, keepdim=True) for t in (p.log(), z[0]))
+    b = (heights * spread).sum() / (spread * spread).sum()
+    return bool(b > 0) and bool(((b * z[0]).softmax(-1) - p).abs().max() <= same) and _is_largest_at(q, own, same)
+
+
+def _is_largest_at(q: Tensor, own: Tensor, same: float) -> bool:
+    """Whether rows are probabilities with the largest at the target."""
+    others = q.scatter(-1, own, -torch.inf).amax(-1, keepdim=True)
+    proper = (q >= -same).all() & ((q.sum(-1) - 1).abs() <= same * q.shape[-1]).all()
+    return bool(proper) and bool((q.gather(-1, own) > others + same).all())

@@ -6,6 +6,7 @@ import copy
 import inspect
 import threading
 import types
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..specs import InputError
-from .batches import map_tensors, tensors
 from .space import ParameterSpace
+from .trees import map_tensors, tensors
 
 BatchNorm = Literal["stored", "batch"]
 _ALONE = threading.Lock()  # PyTorch's random generator is one for all threads
@@ -86,9 +87,9 @@ class Network:
 
     def apply(self, inputs: Any) -> Any:
         """The model's outputs, as it computes them by itself."""
-        if isinstance(inputs, dict) and self._fits((), inputs):
+        if isinstance(inputs, dict) and self.takes((), inputs):
             return self.model(**inputs)
-        if isinstance(inputs, (tuple, list)) and self._fits(tuple(inputs), {}):
+        if isinstance(inputs, (tuple, list)) and self.takes(tuple(inputs), {}):
             return self.model(*inputs)
         return self.model(inputs)
 
@@ -116,7 +117,8 @@ class Network:
             self._saved = []
         return outputs
 
-    def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether `forward` can be called with such arguments, as far as its signature says."""
         if self._signature is None:
             return True
         try:

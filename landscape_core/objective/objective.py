@@ -22,8 +22,16 @@ class Objective(PlainObjective):
     Args:
         model: any module; a private copy is taken, so the caller's model, its mode, gradients and buffers stay untouched.
         loss: `loss(outputs, targets) -> scalar`, from these two alone; a loss that is a module is copied too.
-        batches: a list of `(inputs, targets)` pairs of any sizes, or one such pair. Inputs may be tensors, tuples or dicts.
-        reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches).
+        batches: a list of `(inputs, targets)` pairs of any sizes, one such pair, or a DataLoader. Inputs may be tensors, tuples
+            (spread over the arguments of `forward`), dicts, or lists with an entry a sample. A batch that is one dict is the
+            model's, and its labels (`labels`, `targets`, ...) also the loss's. What does not say its length ends within 5,000
+            batches and 4 GiB.
+        weights: n_b, a number a batch or a function of `(inputs, targets)`. Otherwise samples: the dimension that inputs and
+            targets share and that differs between batches; among several the first of the targets, which `sample` says.
+        metrics: `{"accuracy": f}`, f(outputs, targets) a mean over the batch. Without, accuracy is there where the loss behaves
+            as cross-entropy or negative log-likelihood of integer labels.
+        reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches). A loss
+            that does the other is refused, but for a sum of the only batch, or a module that says it is one: then L is the sum.
         test_batches: samples of the "test" split, in the same form.
         batchnorm: "stored" uses the statistics in the model; "batch" those of each given batch at each theta, as in training.
         dtype, device: arithmetic; the model's own by default. float32 or float64.

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..specs import InputError
-from .accuracy import correct, scores
-from .batches import Batch, as_batches, tensors
+from .accuracy import Classes, scores
+from .batches import Batch, Sample, Weights, as_sample
 from .chunks import chunk_rows
 from .foreign import pass_over
+from .nature import ROWS, Nature, Reduction, nature
 from .network import BatchNorm, Network, unwrapped
+from .reasons import why
 from .space import ParameterSpace
 from .threads import operations
+from .trees import tensors
 
 Split = Literal["train", "test"]
 Loss = Callable[[Any, Any], Tensor]
+Metric = Callable[[Any, Any], Any]
 
 ROUNDING = {torch.float32: 5e-6, torch.float64: 1e-11}  # |fast - plain| / max(1, |plain|) that rounding explains
 
@@ -37,7 +43,9 @@ class PlainObjective:
         loss: Loss,
         batches: Any,
         *,
-        reduction: Literal["mean", "sum"] = "mean",
+        weights: Weights = None,
+        metrics: Mapping[str, Metric] | None = None,
+        reduction: Reduction = "mean",
         test_batches: Any = None,
         batchnorm: BatchNorm = "stored",
         dtype: torch.dtype | None = None,
@@ -49,6 +57,12 @@ class PlainObjective:
             raise InputError(f"loss must be a function loss(outputs, targets) (got {type(loss).__name__})")
         if reduction not in ("mean", "sum"):
             raise InputError(f"reduction must be 'mean' or 'sum' (got {reduction!r})")
+        if isinstance(loss, nn.modules.loss._Loss) and loss.reduction == "none":
+            raise InputError(f"{type(loss).__name__} has reduction='none', one number a sample: make it 'mean'")
+        if weights is not None and reduction == "sum":
+            raise InputError("weights are for a mean over batches: with reduction='sum' their losses are added as they are")
+        if weights is not None and not callable(weights) and test_batches is not None:
+            raise InputError("weights as numbers are those of batches alone: with test_batches give a function of a batch")
         if batchnorm not in ("stored", "batch"):
             raise InputError(f"batchnorm must be 'stored' or 'batch' (got {batchnorm!r})")
         model = unwrapped(model)
@@ -58,7 +72,8 @@ class PlainObjective:
         self.device = _device(first.device if device is None else device)
         if self.dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be float32 or float64 (got {self.dtype}); pass dtype=torch.float32")
-        self.reduction: Literal["mean", "sum"] = reduction
+        self.metrics = _checked(metrics)
+        self._weights, self._said_reduction = weights, reduction
         self.batchnorm: BatchNorm = batchnorm
         self.counts: Counter[str] = Counter()  # passes over the sample: forwards, gradients, products
         with torch.inference_mode(False):
@@ -67,9 +82,13 @@ class PlainObjective:
             self.network = self.replica()
             self._source = self.network.model
             self.theta = self.network.buffer.clone()  # (p,) the weights given
-            self._batches: dict[str, tuple[Batch, ...]] = {"train": as_batches(batches, device=self.device, dtype=self.dtype)}
-            if test_batches is not None:
-                self._batches["test"] = as_batches(test_batches, device=self.device, dtype=self.dtype)
+            given = {"batches": batches} | ({} if test_batches is None else {"test_batches": test_batches})
+            self._samples: dict[str, Sample] = {
+                "test" if name == "test_batches" else "train": as_sample(
+                    part, device=self.device, dtype=self.dtype, weights=weights, takes=self.network.takes, name=name
+                )
+                for name, part in given.items()
+            }
         self._chunks: dict[str, tuple[Batch, ...]] = {}
         self._chunk_rows: dict[str, int] = {}
         self._separate: dict[str, bool] = {}  # by split: whether samples do not see each other
@@ -78,18 +97,27 @@ class PlainObjective:
 
     def batches(self, split: Split = "train") -> tuple[Batch, ...]:
         """The batches of a split. Raises InputError if there are none."""
-        if split not in self._batches:
+        if split not in self._samples:
             raise InputError(f"the objective has no {split} samples; give test_batches")
-        return self._batches[split]
+        return self._samples[split].batches
+
+    @property
+    def sample(self) -> Sample:
+        """How the training samples were counted: `words`, whether that was `guessed`, and `notes` that a result must carry."""
+        return self._samples["train"]
 
     def size(self, split: Split = "train") -> int:
         """Number of samples of a split."""
         return sum(b.size for b in self.batches(split))
 
+    def mass(self, split: Split = "train") -> float:
+        """What the sum of a split's terms is divided by for a mean: its samples, or the weights given."""
+        return sum(b.weight for b in self.batches(split))
+
     @property
     def has_test(self) -> bool:
         """Whether there are test samples."""
-        return "test" in self._batches
+        return "test" in self._samples
 
     def chunks(self, split: Split = "train", rows: int | None = None) -> tuple[Batch, ...]:
         """The batches of a split in pieces of at most `rows` rows (as many as a cache holds), if that changes nothing.
@@ -105,23 +133,29 @@ class PlainObjective:
 
     def over(self, batches: Any, *, test_batches: Any = None, dtype: torch.dtype | None = None) -> Self:
         """The same loss over other batches, in this arithmetic or another."""
-        return type(self)(
+        other = type(self)(
             self._source,
             self.loss_function,
             batches,
+            weights=self._weights if callable(self._weights) else None,
+            metrics=self.metrics,
             reduction=self.reduction,
             test_batches=test_batches,
             batchnorm=self.batchnorm,
             dtype=dtype or self.dtype,
             device=self.device,
         )
+        if "nature" in vars(self) and isinstance(batches, tuple) and all(isinstance(b, Batch) for b in batches):
+            vars(other)["nature"] = self.nature  # known of these batches already
+        return other
 
     def to(self, dtype: torch.dtype) -> Self:
         """The same loss in other arithmetic (itself, if it is that already)."""
         if dtype == self.dtype:
             return self
-        pairs = {split: [(b.inputs, b.targets) for b in batches] for split, batches in self._batches.items()}
-        other = self.over(pairs["train"], test_batches=pairs.get("test"), dtype=dtype)
+        parts = {split: sample.batches for split, sample in self._samples.items()}
+        other = self.over(parts["train"], test_batches=parts.get("test"), dtype=dtype)
+        other._samples = {split: replace(s, batches=other._samples[split].batches) for split, s in self._samples.items()}
         other.theta = self.theta.to(dtype)
         return other
 
@@ -142,7 +176,7 @@ class PlainObjective:
         """Loss at theta `(p,)` (default: the weights given), and accuracy and error where the task is a classification."""
         self._set(theta)
         with torch.no_grad():
-            values = self.measure(self.network, self.batches(split), self.size(split))
+            values = self.measure(self.network, self.batches(split), self.mass(split))
         self.counts["forwards"] += 1
         return {name: float(value) for name, value in values.items()}
 
@@ -160,36 +194,112 @@ class PlainObjective:
             pass_over(error)
             return 0
 
-    def measure(self, network: Network, batches: tuple[Batch, ...], size: int) -> dict[str, Tensor]:
-        """Loss, accuracy and error of the network as it is set: 0-d float64 tensors on the device.
+    def measure(self, network: Network, batches: tuple[Batch, ...], mass: float) -> dict[str, Tensor]:
+        """Loss, accuracy, error and declared metrics of the network as it is set: 0-d float64 tensors on the device.
 
-        Accuracy is the share of right targets (one a sample, pixel or token; negative ones such as -100 do not count).
+        Accuracy is the share of right targets (one a sample, pixel or token; those that the loss ignores do not count).
         """
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        hits: Tensor | None = torch.zeros((), dtype=torch.float64, device=self.device)
-        seen = torch.zeros((), dtype=torch.float64, device=self.device)
+        total, hits, seen = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(3))
+        declared = {name: torch.zeros_like(total) for name in self.metrics}
+        classes = self.classes
         for batch in batches:
-            outputs = network(batch.inputs)
+            outputs = self.outputs(network, batch)
             total += self.term(outputs, batch).double()
-            right = correct(outputs, batch.targets)
-            if right is None or hits is None:
-                hits = None
-            else:
-                hits += right.sum()
-                seen += (batch.targets >= 0).sum()
-        values = {"loss": total / size if self.reduction == "mean" else total}
-        if hits is not None:
+            for name, value in self.measured(outputs, batch).items():
+                declared[name] += value
+            if classes is not None:
+                right, count = classes.right(outputs, batch.targets)
+                hits += right
+                seen += count
+        values = {"loss": total / mass if self.reduction == "mean" else total}
+        if classes is not None:
             values["accuracy"] = hits / seen
-            values["error"] = 1 - values["accuracy"]
-        return values
+        weight = sum(batch.weight for batch in batches)
+        return self.named(values | {name: value / weight for name, value in declared.items()})
+
+    def named(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values with the error beside the accuracy."""
+        return {**values, "error": 1 - values["accuracy"]} if "accuracy" in values else values
+
+    def measured(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """What a batch adds to the weighted sums of the declared metrics. Raises InputError if one is no number."""
+        found = {}
+        for name, metric in self.metrics.items():
+            try:
+                value = torch.as_tensor(metric(outputs, batch.targets), dtype=torch.float64, device=self.device).reshape(())
+            except Exception as error:
+                line = " ".join(str(error).split())
+                raise InputError(
+                    f"the metric {name!r} must give one number for {batch.name} ({type(error).__name__}: {line})"
+                ) from error
+            found[name] = value * batch.weight
+        return found
+
+    def outputs(self, network: Network, batch: Batch) -> Any:
+        """The model's outputs for a batch. Raises InputError, in one line, where the model raises."""
+        try:
+            return network(batch.inputs)
+        except Exception as error:
+            raise why(error, batch) from error
 
     def term(self, outputs: Any, batch: Batch) -> Tensor:
-        """What a batch adds to the sum of losses. Raises InputError if the loss is not one number."""
-        value = self.loss_function(outputs, batch.targets)
+        """What a batch adds to the sum of losses. Raises InputError if the loss is not one number, or raises."""
+        try:
+            value = self.loss_function(outputs, batch.targets)
+        except Exception as error:
+            raise why(error, batch, outputs) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"loss(outputs, targets) must return a tensor of one number (got {got}); reduce it by mean or sum")
-        return value.reshape(()) * batch.size if self.reduction == "mean" else value.reshape(())
+        return value.reshape(()) * batch.weight if self.reduction == "mean" else value.reshape(())
+
+    # -- what the loss is ---------------------------------------------------------------------------------------------
+
+    @property
+    def reduction(self) -> Reduction:
+        """What the loss does over the samples of a batch: as it was said, which is held to what the loss does.
+
+        A sum of the only batch there is, or of a module that says so, is a sum whatever was said. Raises InputError where the
+        loss is another than was said.
+        """
+        said, found = self._said_reduction, self.nature.reduction
+        if found is None or found == said or self._weights is not None:
+            return said
+        if found == "sum":
+            alone = all(len(sample.batches) == 1 for sample in self._samples.values())
+            if alone or getattr(self.loss_function, "reduction", None) == "sum":
+                return "sum"
+            raise InputError(
+                "the loss is a sum over the samples of a batch, but reduction is 'mean': pass reduction='sum', or divide the "
+                "loss by the number of samples"
+            )
+        raise InputError("the loss is a mean over the samples of a batch, but reduction is 'sum': leave reduction='sum' out")
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes that accuracy is counted over; None where it is declared, or the loss is no loss of classes."""
+        return None if "accuracy" in self.metrics else self.nature.classes
+
+    @cached_property
+    def nature(self) -> Nature:
+        """What the loss is, found by asking it once. Raises InputError for outputs and targets that cannot belong together."""
+        batch = self.batches("train")[0]
+        for piece in (next(batch.chunks(ROWS)), batch):
+            try:
+                with torch.inference_mode(False), torch.no_grad():
+                    outputs = self.outputs(self.network, piece)
+            except InputError:  # a model that takes whole batches only, or none: then evaluating it says why
+                continue
+            with self.network.exactly():
+                found = nature(self.loss_function, outputs, piece, [b for s in self._samples.values() for b in s.batches])
+            if found.spread is not None:
+                own, wanted = found.spread
+                raise InputError(
+                    f"outputs of shape {own} and targets of shape {wanted} ({batch.name}) are compared each with each: give "
+                    "both one shape, targets.view(len(targets), -1) or outputs.squeeze(1)"
+                )
+            return found
+        return Nature()
 
     def weighted_terms(self, split: Split = "train") -> Iterator[Tensor]:
         """Differentiable terms that sum to L at the network's present theta, one a batch: one graph lives at a time.
@@ -201,29 +311,34 @@ class PlainObjective:
 
     def weighted_term(self, network: Network, batch: Batch, split: Split = "train") -> Tensor:
         """What a batch adds to L, differentiable at the network's theta. Raises InputError if its outputs have no gradient."""
-        outputs = network(batch.inputs)
+        outputs = self.outputs(network, batch)
         graphs = [t.requires_grad for t in tensors(outputs)]
         if graphs and not any(graphs):
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
         return self.term(outputs, batch) * self.weight(split)
 
     def weight(self, split: Split = "train") -> float:
-        """What the sum of terms is multiplied with: one over the samples for a mean."""
-        return 1 / self.size(split) if self.reduction == "mean" else 1.0
+        """What the sum of terms is multiplied with: one over the samples, or the weights given, for a mean."""
+        return 1 / self.mass(split) if self.reduction == "mean" else 1.0
 
     def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The model's outputs on every sample of the split, concatenated."""
         self._set(theta)
         with torch.no_grad():
-            found = [scores(self.network(batch.inputs)) for batch in self.batches(split)]
+            found = [scores(self.outputs(self.network, batch)) for batch in self.batches(split)]
         self.counts["forwards"] += 1
         return torch.cat(found)
 
     def sample_losses(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The loss of each sample by itself `(n,)`, float64: `loss` called with one row of outputs and targets at a time.
 
-        Raises InputError where a batch does not split into samples.
+        Their mean (or sum) is L. Raises InputError where there is no such thing: samples that see each other in their batch,
+        batches that do not split into samples, or that have weights of their own.
         """
+        if any(b.weight * self.size(split) != b.size * self.mass(split) for b in self.batches(split)):
+            raise InputError("losses of single samples do not average to a mean with weights of its own")
+        if not self.separate(split):
+            raise InputError("losses of single samples need samples that do not see each other in their batch")
         self._set(theta)
         with torch.no_grad():
             found = [self._row_losses(batch).double() for batch in self.batches(split)]
@@ -231,17 +346,37 @@ class PlainObjective:
         return torch.cat(found)
 
     def _row_losses(self, batch: Batch) -> Tensor:
-        outputs, targets = self.network(batch.inputs), batch.targets
-        if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and len(outputs) == batch.size:
-            try:
-                return torch.func.vmap(lambda o, t: self.loss_function(o[None], t[None]).reshape(()))(outputs, targets)
-            except RuntimeError:  # a loss that vmap cannot follow, such as one that branches on its values
-                pairs = zip(outputs.split(1), targets.split(1), strict=True)
-                return torch.stack([self.loss_function(o, t).reshape(()) for o, t in pairs])
+        targets = batch.targets
+        dim = batch.cuts.get((1,))
+        if batch.rows == batch.size and isinstance(targets, Tensor) and dim is not None and dim >= 0:
+            outputs = self.outputs(self.network, batch)
+            if isinstance(outputs, Tensor) and outputs.dim() > dim and outputs.shape[dim] == batch.size:
+                try:
+                    one = lambda o, t: self.loss_function(o.unsqueeze(dim), t.unsqueeze(dim)).reshape(())  # noqa: E731
+                    return torch.func.vmap(one, (dim, dim))(outputs, targets)
+                except RuntimeError:  # a loss that vmap cannot follow, such as one that branches on its values
+                    pairs = zip(outputs.split(1, dim), targets.split(1, dim), strict=True)
+                    return torch.stack([self.loss_function(o, t).reshape(()) for o, t in pairs])
         rows = list(batch.chunks(1))
         if self.batchnorm == "batch" or any(row.rows != 1 for row in rows):
             raise InputError("losses of single samples need one row of outputs and one target a sample")
-        return torch.stack([self.loss_function(self.network(row.inputs), row.targets).reshape(()) for row in rows])
+        return torch.stack([self._one(row) for row in rows])
+
+    def _one(self, row: Batch) -> Tensor:
+        """The loss of a row by itself."""
+        return self.term(self.outputs(self.network, row), row) / (row.weight if self.reduction == "mean" else 1.0)
+
+    def separate(self, split: Split = "train") -> bool:
+        """Whether samples of a batch do not see each other, so that the loss of a batch is that of its parts."""
+        whole = self.batches(split)
+        if all(batch.rows == batch.size == 1 for batch in whole):
+            return True
+        if self.batchnorm == "batch" and _has_batchnorm(self.network.model):
+            return False
+        if split not in self._separate:
+            pieces = tuple(piece for batch in whole for piece in batch.chunks(-(-batch.rows // 2)))
+            self._separate[split] = len(pieces) > len(whole) and self._same(whole, pieces, split)
+        return self._separate[split]
 
     # -- derivatives --------------------------------------------------------------------------------------------------
 
@@ -264,15 +399,16 @@ class PlainObjective:
             return self.gradient(theta)
         self._set(theta)
         self.counts["batch_gradients"] += 1
-        total, start = torch.zeros_like(self.theta), 0
+        total, start, mass = torch.zeros_like(self.theta), 0, 0.0
         with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
             for batch in self.batches():
                 places = chosen[(chosen >= start) & (chosen < start + batch.size)] - start
                 start += batch.size
                 if len(places):
                     part = batch.pick(places)
-                    total += self.network.gradient(self.term(self.network(part.inputs), part))
-        return total / len(chosen) if self.reduction == "mean" else total
+                    total += self.network.gradient(self.term(self.outputs(self.network, part), part))
+                    mass += part.weight
+        return total / mass if self.reduction == "mean" else total
 
     # -- chunks -------------------------------------------------------------------------------------------------------
 
@@ -297,7 +433,7 @@ class PlainObjective:
         self.network.set(self.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise)
         try:
             with torch.inference_mode():
-                plain, found = (self.measure(self.network, batches, self.size(split)) for batches in (whole, pieces))
+                plain, found = (self.measure(self.network, batches, self.mass(split)) for batches in (whole, pieces))
         except Exception as error:  # a model that takes whole batches only
             pass_over(error)
             return False
@@ -321,6 +457,18 @@ class PlainObjective:
 def rounded(found: float, plain: float, dtype: torch.dtype) -> bool:
     """Whether what a fast form found is the plain value, but for rounding."""
     return abs(found - plain) / max(1.0, abs(plain)) <= ROUNDING[dtype]
+
+
+def _checked(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    """The declared metrics. Raises InputError for what is none."""
+    found = dict(metrics or {})
+    for name, metric in found.items():
+        if not isinstance(name, str) or name in ("loss", "error") or not callable(metric):
+            raise InputError(
+                f"metrics must map names other than 'loss' and 'error' to functions f(outputs, targets) (got {name!r}: "
+                f"{type(metric).__name__})"
+            )
+    return found
 
 
 def _has_batchnorm(model: nn.Module) -> bool:

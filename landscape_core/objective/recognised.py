@@ -55,7 +55,7 @@ def is_cross_entropy(loss: Callable[[Any, Any], Any], targets: Sequence[Any], sh
     classes = classes[classes >= 0]
     if not len(classes) or shape[1] < max(2, int(classes[-1]) + 1):
         return False
-    if _is_torchs_own(loss):
+    if is_torchs_own(loss):
         return True
     listed = torch.cat([classes, classes[::2], classes[::3]])
     each = torch.Size(shape[2:]).numel()
@@ -69,7 +69,7 @@ def is_cross_entropy(loss: Callable[[Any, Any], Any], targets: Sequence[Any], sh
     return all(_is_mean(loss, outputs, wanted) for outputs in asked) and _is_mean(loss, z[1:], wanted[1:])
 
 
-def _is_torchs_own(loss: Callable[[Any, Any], Any]) -> bool:
+def is_torchs_own(loss: Callable[[Any, Any], Any]) -> bool:
     """Whether it is the very function of PyTorch, which need not be asked, with all its classes counted alike."""
     if not isinstance(loss, nn.CrossEntropyLoss):
         return loss is F.cross_entropy

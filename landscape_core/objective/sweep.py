@@ -34,7 +34,8 @@ class Sweep:
     def run(self, fill: Fill, count: int, split: Split = "train") -> dict[str, np.ndarray]:
         """Values at `count` points; `fill(i, out)` writes point i into the flat buffer `(p,)`. Arrays `(count,)` float64."""
         objective = self.objective
-        batches, size = objective.chunks(split), objective.size(split)
+        batches, mass = objective.chunks(split), objective.mass(split)
+        objective.nature  # noqa: B018 - known before threads ask for it
         found: list[dict[str, float]] = [{}] * count
         with tuned(objective.dtype, objective.device), workers(objective.device, count) as (each, n):
             networks = [objective.network, *self.networks(n - 1)]
@@ -43,7 +44,7 @@ class Sweep:
                 network = networks[number]
                 for i in range(number, count, n):
                     fill(i, network.buffer)
-                    values = objective.measure(network, batches, size)
+                    values = objective.measure(network, batches, mass)
                     found[i] = {name: float(value) for name, value in values.items()}
 
             each(work, range(n))
@@ -92,7 +93,7 @@ class Sweep:
             point = shrink * points[-1:]
             objective.network.set(base[0] + torch.from_numpy(point[0]).to(base) @ base[1:])
             with torch.inference_mode():
-                plain = objective.measure(objective.network, objective.chunks(split), objective.size(split))
+                plain = objective.measure(objective.network, objective.chunks(split), objective.mass(split))
             objective.counts["forwards"] += 1
             loss = float(plain["loss"])
             if np.isfinite(loss):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..objective.accuracy import is_largest
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,6 +24,11 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     wanted = F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
     return ((outputs - wanted) ** 2).mean()
+
+
+def class_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of targets with the largest output; outputs (N, C), targets (N,) classes. NaN is never right."""
+    return is_largest(outputs, targets[:, None], 1).double().mean()
 
 
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}

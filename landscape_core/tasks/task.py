@@ -19,7 +19,7 @@ from ..specs.tasks import MLPArchitecture, task_entry
 from .architectures import build_model
 from .data import Data, known_shape, load_data
 from .devices import torch_device
-from .losses import LOSSES, Loss
+from .losses import LOSSES, Loss, class_accuracy
 
 Split = Literal["train", "test"]
 
@@ -86,6 +86,8 @@ class Task:
             model,
             task.loss,
             [task.sample(split, samples)],
+            # Cross-entropy is seen to be a loss of classes; that of other losses is said.
+            metrics=None if task.spec.loss == "cross-entropy" else {"accuracy": class_accuracy},
             test_batches=[task.sample("test", samples)] if test else None,
             batchnorm=batchnorm,
             dtype=chosen,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from landscape_core.specs.tasks import LeNetArchitecture, MLPArchitecture, ResNetArchitecture, ViTArchitecture
 from landscape_core.tasks.architectures import build_model
-from landscape_core.tasks.losses import cross_entropy, squared_error
+from landscape_core.tasks.losses import class_accuracy, cross_entropy, squared_error
 
 Batches = list[tuple[Any, Any]]
 
@@ -302,7 +302,13 @@ CASES = [
     Case("gru", lambda: Recurrent(nn.GRU), F.cross_entropy, sizes_of(4, 3)),
     Case("lstm", lambda: Recurrent(nn.LSTM), F.cross_entropy, sizes_of(4, 3), curvature=False),
     Case("padded-encoder", encoder, lambda o, t: F.cross_entropy(o.mean(1), t), padded, accuracy=False, call=by_keyword),
-    Case("task-mlp", task(MLPArchitecture(widths=(5, 5), skip=True, norm="layer"), 4), squared_error, sizes_of(4)),
+    Case(
+        "task-mlp",
+        task(MLPArchitecture(widths=(5, 5), skip=True, norm="layer"), 4),
+        squared_error,
+        sizes_of(4),
+        {"metrics": {"accuracy": class_accuracy}},
+    ),
     Case("task-lenet", task(LeNetArchitecture(), 1, 8, 8), cross_entropy, sizes_of(1, 8, 8), curvature=False),
     Case("task-resnet", task(ResNetArchitecture(depth=8, width=2), 3, 8, 8), cross_entropy, sizes_of(3, 8, 8), curvature=False),
     Case(

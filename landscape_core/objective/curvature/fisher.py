@@ -73,11 +73,12 @@ class EmpiricalFisher(GaussNewton):
     def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         objective = self.objective
         bad = batch.rows != batch.size or any(t.dim() == 0 or len(t) != batch.rows for t in loss.tensors)
+        bad = bad or batch.cuts.get((1,), 0) > 0  # samples along another dimension than the first
         batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.model.modules())
         if bad or (batchnorm and objective.batchnorm == "batch") or not self._separate(network, loss, batch):
             raise InputError("the empirical Fisher needs gradients of single samples, but samples of a batch see each other")
-        # d L / d outputs has 1/N in it for a mean: (1/N) g g' = N (g/N) (g/N)'.
-        slope, scale = loss.slope, 1 / objective.weight()
+        # d L / d outputs has 1/N in it for a mean: (1/N) g g' = N (g/N) (g/N)', and so for other weights than 1/N.
+        slope, scale = loss.slope, batch.size / batch.weight / objective.weight()
 
         def outer(change: Sequence[Tensor]) -> list[Tensor]:
             inner = torch.stack([(s * c).flatten(1).sum(1) for s, c in zip(slope, change, strict=True)]).sum(0)

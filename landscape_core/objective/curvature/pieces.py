@@ -10,10 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..batches import Batch, tensors
+from ..batches import Batch
 from ..foreign import pass_over
 from ..network import Network
 from ..plain import PlainObjective
+from ..trees import tensors
 
 MEMORY = 2 << 30  # bytes that kept graphs may take by default, where a quarter of the free memory is not less
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import Batch, map_tensors
+from ..batches import Batch
 from ..host import tuned
 from ..plain import PlainObjective
 from ..threads import workers
+from ..trees import map_tensors
 from .program import Program
 from .tally import Tally
 
@@ -50,7 +51,6 @@ class Plan:
         columns = [base[:, entries[i].offset : entries[i].offset + entries[i].size] for i in program.entries]
         self._base = torch.cat(columns, 1) if columns else base[:, :0]  # (1 + k, p'): the parameters that a point needs
         self._tallies = [Tally(objective, batch, cross_entropy=cross_entropy) for batch in batches]
-        self._seen = sum(int((b.targets >= 0).sum()) for b in batches if isinstance(b.targets, Tensor))
         self._keep = sum(b.rows for b in batches) * program.stored * len(base) <= STORED_BYTES
         self._kept: list[tuple[list[Tensor], list[Any]]] = []
         rows = max(b.rows for b in batches)
@@ -63,7 +63,7 @@ class Plan:
         order = np.lexsort(points.T[::-1])  # points of one row of a grid follow each other
         coordinates = torch.from_numpy(np.hstack([np.ones((count, 1)), points[order]])).to(self._base)
         losses = torch.zeros(len(self.batches), count, dtype=torch.float64, device=objective.device)
-        hits, classes = torch.zeros_like(losses), [True]
+        shares = {name: torch.zeros_like(losses) for name in self._tallies[0].names}
 
         def prepare(part: slice) -> Group:
             return Group(part, coordinates[part], self._weights(coordinates[part]))
@@ -72,12 +72,10 @@ class Plan:
             number, groups = task
             read = self._kept[number] if self._keep else self._read(number)
             for group in groups:
-                loss, right = self._tallies[number](self._outputs(group, *read), samples_last=self.program.is_chain)
+                loss, found = self._tallies[number](self._outputs(group, *read), samples_last=self.program.is_chain)
                 losses[number, group.points] = loss
-                if right is None:
-                    classes[0] = False
-                else:
-                    hits[number, group.points] = right
+                for name, share in found.items():
+                    shares[name][number, group.points] = share
 
         numbers = range(len(self.batches))
         parts = self._parts(count)
@@ -90,14 +88,14 @@ class Plan:
                 self._kept = each(self._read, numbers)
             for block in self._blocks(parts):
                 groups = each(prepare, block)
-                shares = [[group] for group in groups] if self._keep else [groups]
-                each(evaluate, itertools.product(numbers, shares))
+                tasks = [[group] for group in groups] if self._keep else [groups]
+                each(evaluate, itertools.product(numbers, tasks))
         objective.counts["forwards"] += count
-        total = losses.sum(0)
-        values = {"loss": total / sum(b.size for b in self.batches) if objective.reduction == "mean" else total}
-        if classes[0]:
-            values["accuracy"] = hits.sum(0) / self._seen
-            values["error"] = 1 - values["accuracy"]
+        total, mass = losses.sum(0), sum(b.weight for b in self.batches)
+        values = {"loss": total / mass if objective.reduction == "mean" else total}
+        for name, share in shares.items():
+            values[name] = share.sum(0) / sum(tally.mass(name) for tally in self._tallies)
+        values = objective.named(values)
         back = np.argsort(order)
         return {name: value.cpu().numpy()[back] for name, value in values.items()}
 

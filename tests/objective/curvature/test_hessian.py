@@ -241,7 +241,10 @@ def test_slopes_and_curvature_of_other_layers_agree_with_differences(name):
     assert float(given.gradient(theta) @ v) == pytest.approx(slope, rel=1e-6, abs=1e-8)
     change = (given.gradient(theta + step) - given.gradient(theta - step)) / 2e-5
     assert (given.hessian(theta) @ v - change).norm() <= 1e-6 * change.norm()
-    if name != "packed":
+    if name in ("sparse-input", "checkpointed-dropout"):  # which cannot be cut, or draws by the size of the batch
+        with pytest.raises(InputError, match="see each other"):
+            given.sample_losses(theta)
+    elif name != "packed":
         assert len(given.sample_losses(theta)) == 6
 
 
