@@ -30,8 +30,8 @@ class Objective(PlainObjective):
             targets share and that differs between batches; among several the first of the targets, which `sample` says.
         metrics: `{"accuracy": f}`, f(outputs, targets) a mean over the batch. Without, accuracy is there where the loss behaves
             as cross-entropy or negative log-likelihood of integer labels.
-        reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches). A loss
-            that does the other is refused, but for a sum of the only batch, or a module that says it is one: then L is the sum.
+        reduction: what `loss` does over a batch: "mean" (weights n_b as above) or "sum" (L is then the sum over batches). A
+            loss that does the other is refused, but for a sum of the only batch, or a module that says so: then L is the sum.
         test_batches: samples of the "test" split, in the same form.
         batchnorm: "stored" uses the statistics in the model; "batch" those of each given batch at each theta, as in training.
         dtype, device: arithmetic; the model's own by default. float32 or float64.
