@@ -9,7 +9,7 @@ ANALYSIS = Analysis(
     "Loss surface",
     "What does the loss look like around and between these weights?",
     SurfaceSpec,
-    version=2,
+    version=3,
     order=10,
     icon="surface",
     form=(

@@ -11,8 +11,15 @@ from torch import Tensor
 from ...linalg import basis, coordinates, cosine, random_walk_path, share
 from ...measuring.context import Trajectory
 from ...objective import Objective, Slice
+from ...objective.batches import tensors
 from ...specs import Array, InputError
 from .directions import Axes
+from .probes import sample_losses, standard_error
+from .shape import Rounding
+from .shape import nonconvex_share as nonconvex_share
+from .shape import plane_convexity as plane_convexity
+
+ROUNDED = 8  # units in the last place that a sum over many entries may be off by, of its norm
 
 
 def axes_card(axes: Axes) -> dict[str, Any]:
@@ -23,6 +30,9 @@ def axes_card(axes: Axes) -> dict[str, Any]:
         card[f"axis_norm_{i}"] = float(direction.double().norm())
         card[f"unit_{i}"] = axes.units[i]
     card["axis_cosine"] = cosine(*axes.directions.T) if axes.directions.shape[1] == 2 else float("nan")
+    card["axis_cosine_null"] = cosine_null(axes) if axes.directions.shape[1] == 2 and not axes.straightened else float("nan")
+    if axes.residuals:
+        card["axis_residuals"] = np.array(axes.residuals)
     card["explained_variance"] = float("nan") if axes.explained_variance is None else axes.explained_variance
     card["explained_variance_null"] = float("nan") if axes.explained_variance_null is None else axes.explained_variance_null
     if axes.anchors:
@@ -40,99 +50,117 @@ def sample_card(objective: Objective) -> dict[str, Any]:
     return {"sample_size": np.array(objective.size()), "sample_size_test": np.array(test)}
 
 
-def center_card(objective: Objective, double: Objective, part: Slice) -> dict[str, Any]:
-    """The centre: fast path beside a plain float64 evaluation, sample size and standard error of the mean loss."""
+def center_card(part: Slice) -> dict[str, Any]:
+    """The centre as the picture has it, and room for what it is held to: NaN until known."""
     fast = part.evaluate(np.zeros((1, len(part.directions))))
-    plain = double.evaluate(part.origin.double())
+    unknown = dict.fromkeys(
+        ("center_loss_reference", "center_deviation", "center_rounding", "center_loss_standard_error"), float("nan")
+    )
+    accuracy = float(fast["accuracy"][0]) if "accuracy" in fast else float("nan")
+    return {"center_loss": float(fast["loss"][0]), "center_accuracy": accuracy, **unknown}
+
+
+def reference_card(double: Objective, part: Slice, loss: float) -> dict[str, float]:
+    """The centre beside a plain float64 evaluation, and what rounding of the outputs explains of the difference.
+
+    Deviations are relative, |fast - plain| / |plain|: losses come in all units. Outputs of size s cannot give a loss better
+    than about eps s: `center_rounding`, in the loss's own unit.
+    """
+    theta = part.origin.double()
+    plain = double.evaluate(theta)
+    gap, size = abs(loss - plain["loss"]), abs(plain["loss"])
     card = {
-        "center_loss": float(fast["loss"][0]),
         "center_loss_reference": plain["loss"],
-        "center_deviation": abs(float(fast["loss"][0]) - plain["loss"]) / max(1.0, abs(plain["loss"])),
-        "center_accuracy": plain.get("accuracy", float("nan")),
-        **sample_card(objective),
-        "center_loss_standard_error": float("nan"),
+        "center_deviation": gap / size if size else 0.0 if gap == 0 else float("inf"),
+        "center_rounding": float(torch.finfo(part.origin.dtype).eps) * _largest_output(double, theta),
     }
-    try:
-        losses = double.sample_losses(part.origin.double())
-    except (InputError, RuntimeError):  # a loss that does not split into samples has no standard error
-        return card
-    scale = 1.0 if objective.reduction == "mean" else float(len(losses))
-    card["center_loss_standard_error"] = scale * float(losses.std()) / len(losses) ** 0.5
-    return card
+    return card | ({"center_accuracy": plain["accuracy"]} if "accuracy" in plain else {})
+
+
+def _largest_output(objective: Objective, theta: Tensor) -> float:
+    """Largest absolute value among the model's outputs on its first samples."""
+    objective.network.set(theta)
+    with torch.no_grad():
+        outputs = objective.network(objective.chunks()[0].inputs)
+    sizes = [float(t.abs().max()) for t in tensors(outputs) if t.is_floating_point() and t.numel()]
+    return max((size for size in sizes if np.isfinite(size)), default=0.0)
+
+
+def error_card(double: Objective, part: Slice) -> dict[str, float]:
+    """The standard error of the mean loss over the sample. Raises InputError where samples have no losses of their own."""
+    losses = sample_losses(double, part.origin.double())
+    return {"center_loss_standard_error": standard_error(losses, double.reduction)}
 
 
 def gradient_card(axes: Axes, gradient: Tensor) -> dict[str, float]:
     """The share of the gradient in the slice, |Q'g|^2 / |g|^2, beside what such axes hold on average.
 
-    For random axes with coordinate variances v and fixed part f one axis is expected to hold
-    (sum v_i g_i^2 + (f.g)^2) / ((sum v_i + |f|^2) |g|^2): 1/p only where all variances are equal. Other axes: k/p.
+    Random axes are d_i = f + r_i: a fixed part f (copied biases and normalisation parameters), the same in both, and noise
+    r_i with variances v. With V = sum v, F = |f|^2 and A = sum v_j g_j^2 one axis is expected to hold
+    (A + (f.g)^2) / ((V + F) |g|^2). Two span r_0 - r_1, which holds A / V, and f + (r_0 + r_1) / 2, which holds
+    ((f.g)^2 + A / 2) / (F + V / 2): what is common counts once. 1/p each only where all variances are equal and f = 0.
+    Other axes: k/p.
     """
     k = axes.directions.shape[1]
     g = gradient.double()
     expected = k / len(g)
     if axes.variance is not None and axes.mean is not None:
-        along = (axes.variance * g**2).sum() + (axes.mean @ g) ** 2
-        expected = k * float(along / ((axes.variance.sum() + axes.mean @ axes.mean) * (g @ g)))
+        noise, fixed = float((axes.variance * g**2).sum()), float((axes.mean @ g) ** 2)
+        spread, common = float(axes.variance.sum()), float(axes.mean @ axes.mean)
+        # r_0 - r_1 and the mean of the two axes are orthogonal, and so is what each holds.
+        held = (fixed + noise / k) / (common + spread / k) + (noise / spread if k == 2 and spread else 0.0)
+        size = float(g @ g)
+        expected = held / size if size else float("nan")
     return {"gradient_norm": float(g.norm()), "gradient_share": share(axes.directions, g), "gradient_share_baseline": expected}
 
 
-def curvature_card(objective: Objective, part: Slice, spacing: list[float]) -> dict[str, Any]:
-    """Curvature d'Hd of each axis (per squared axis unit) beside the second difference at the grid's spacing h, and eig(Q'HQ).
+def cosine_null(axes: Axes) -> float:
+    """Root mean square of the cosine of two axes of this random kind; NaN where they are not random.
 
-    (f(h) - 2 f(0) + f(-h)) / h^2 meets d'Hd only as h -> 0; for ReLU nets kinks keep them apart.
+    Of d_i = f + r_i with variances v in r: (|f|^4 + sum v^2)^(1/2) / (|f|^2 + sum v), 1 / sqrt(p) only for equal variances.
     """
-    directions = part.directions.T
-    k = directions.shape[1]
+    if axes.variance is None or axes.mean is None:
+        return float("nan")
+    common = float(axes.mean @ axes.mean)
+    return float((common**2 + float(axes.variance.square().sum())) ** 0.5 / (common + float(axes.variance.sum())))
+
+
+def difference_card(part: Slice, spacing: list[float], rounding: Rounding) -> dict[str, float]:
+    """The second difference (f(h) - 2 f(0) + f(-h)) / h^2 along each axis at the grid's spacing h, and its rounding floor."""
+    k = len(part.directions)
     steps = np.concatenate([np.zeros((1, k)), *(h * np.stack([e, -e]) for h, e in zip(spacing, np.eye(k), strict=True))])
     values = part.evaluate(steps)["loss"]
-    card: dict[str, Any] = {}
-    for i, h in enumerate(spacing):
-        card[f"second_difference_{i}"] = float((values[1 + 2 * i] - 2 * values[0] + values[2 + 2 * i]) / h**2)
-    card.update({f"curvature_{i}": float("nan") for i in range(k)}, plane_curvatures=np.full(k, np.nan), curvature_note="")
-    try:
-        products = (objective.hessian(part.origin) @ directions).double()
-    except InputError as error:
-        card["curvature_note"] = str(error)
-        return card
-    inner = directions.double().T @ products
-    if not bool(inner.isfinite().all()):
-        card["curvature_note"] = "the Hessian-vector products are not finite"
-        return card
-    card.update({f"curvature_{i}": float(inner[i, i]) for i in range(k)})
-    # Q = D R^-1, so Q'HQ = R^-T (D'HD) R^-1 needs no further product.
-    inverse = torch.linalg.inv(basis(directions).T @ directions.double())
-    card["plane_curvatures"] = torch.linalg.eigvalsh(inverse.T @ ((inner + inner.T) / 2) @ inverse).cpu().numpy()
+    card: dict[str, float] = {}
+    with np.errstate(all="ignore"):
+        errors = rounding(values)
+        for i, h in enumerate(spacing):
+            square, ends = np.float64(h) ** 2, slice(1 + 2 * i, 3 + 2 * i)
+            card[f"second_difference_{i}"] = float((values[ends].sum() - 2 * values[0]) / square)
+            card[f"second_difference_rounding_{i}"] = float((errors[ends].sum() + 2 * errors[0]) / square)
     return card
 
 
-def plane_convexity(alphas: Array, betas: Array, loss: Array) -> Array:
-    """Smaller eigenvalue / larger absolute one of the 2x2 finite-difference Hessian in (alpha, beta): `(n - 2, m - 2)`.
+def curvature_card(objective: Objective, part: Slice) -> dict[str, Any]:
+    """Curvature d'Hd of each axis (per squared axis unit), eig(Q'HQ), and what rounding may make of either (per L2^2).
 
-    Between -1 and 1; negative where the picture bends downwards in some direction; NaN beside values that are not finite.
+    A second difference meets d'Hd only as its step goes to zero; for ReLU nets kinks keep them apart.
     """
-    a, b = float(alphas[1] - alphas[0]), float(betas[1] - betas[0])
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        mid = loss[1:-1, 1:-1]
-        faa = (loss[2:, 1:-1] - 2 * mid + loss[:-2, 1:-1]) / a**2
-        fbb = (loss[1:-1, 2:] - 2 * mid + loss[1:-1, :-2]) / b**2
-        fab = (loss[2:, 2:] - loss[2:, :-2] - loss[:-2, 2:] + loss[:-2, :-2]) / (4 * a * b)
-        center, radius = (faa + fbb) / 2, np.hypot((faa - fbb) / 2, fab)
-        low, size = center - radius, np.maximum(np.abs(center + radius), np.abs(center - radius))
-        found: Array = np.where(size == 0, 0.0, low / size)
-    return found
-
-
-def nonconvex_share(alphas: Array, betas: Array, loss: Array) -> float:
-    """Share of interior cells whose 2x2 finite-difference Hessian in (alpha, beta) is not convex.
-
-    A cell counts when its smaller eigenvalue lies below -0.05 times the absolute value of its larger one; cells with a
-    non-finite neighbour are left out. NaN if none is left.
-    """
-    if min(loss.shape) < 3:
-        return float("nan")
-    bent = plane_convexity(alphas, betas, loss)
-    known = np.isfinite(bent)
-    return float((bent[known] < -0.05).mean()) if known.any() else float("nan")
+    directions = part.directions.T
+    k = directions.shape[1]
+    products = (objective.hessian(part.origin) @ directions).double()
+    inner = directions.double().T @ products
+    if not bool(inner.isfinite().all()):
+        raise InputError("the Hessian-vector products are not finite")
+    card: dict[str, Any] = {f"curvature_{i}": float(inner[i, i]) for i in range(k)} | {"curvature_note": ""}
+    # Q = D R^-1, so Q'HQ = R^-T (D'HD) R^-1 needs no further product.
+    inverse = torch.linalg.inv(basis(directions).T @ directions.double())
+    card["plane_curvatures"] = torch.linalg.eigvalsh(inverse.T @ ((inner + inner.T) / 2) @ inverse).cpu().numpy()
+    norms = directions.double().norm(dim=0)
+    # A symmetric operator gives d0'Hd1 = d1'Hd0: what it misses, and the last place of the products, is rounding.
+    missed = ((inner - inner.T).abs() / torch.outer(norms, norms)).max()
+    last = ROUNDED * torch.finfo(directions.dtype).eps * (products.norm(dim=0) / norms).max()
+    card["curvature_rounding"] = float(missed + last)
+    return card
 
 
 def trajectory_card(objective: Objective, part: Slice, path: Trajectory) -> dict[str, Any]:
@@ -147,6 +175,7 @@ def trajectory_card(objective: Objective, part: Slice, path: Trajectory) -> dict
         "trajectory_steps": np.array(path.steps),
         "trajectory_coordinates": found.cpu().numpy(),
         "trajectory_residual": (offsets.double() - on_plane).norm(dim=1).cpu().numpy(),
+        "trajectory_rounding": ROUNDED * float(torch.finfo(part.origin.dtype).eps * part.origin.double().norm()),
         "trajectory_loss": actual,
         "trajectory_plane_loss": projected,
         "trajectory_height_error": np.abs(actual - projected),

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...measuring.context import Context
 from ...measuring.growing import REPORT_SECONDS, Growing, Running
-from ...objective import Slice
+from ...objective import Objective, Slice
 from ...specs import Array, Progress
-from . import certificate, whole_hessian
+from . import certificate, shape, whole_hessian
 from .arrays import QUANTITIES
 from .directions import Axes, spanned
+from .extras import Extras, reason
 from .grid import Estimate, levels
+from .probes import Probes, rounding_of
 from .spec import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS, SurfaceSpec
 
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
 PRODUCT_COST = 6.0  # a Hessian-vector product in the same
+CHECK = "the check against float64"
 
 
 def run(spec: SurfaceSpec, context: Context) -> Running:
@@ -31,62 +35,88 @@ def _plane(spec: SurfaceSpec, context: Context) -> Running:
     axes = spanned(spec, context)
     part = context.objective.slice(context.objective.theta, axes.directions)
     path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
-    grid = Grid(spec, axes, context)
+    grid, extras = Grid(spec, axes, context), Extras()
     extra = ARROW_COST * (spec.flow**2 + 4) + PRODUCT_COST * _products(spec)
     yield from grid.fill(part, extra)
-    arrays = grid.arrays()
-    arrays |= certificate.axes_card(axes)
+    loss = grid.values["loss"]
+    arrays = grid.arrays() | certificate.axes_card(axes)
     yield from grid.report("certificate", 4 * ARROW_COST)
-    arrays |= _certify(context, axes, part, grid.spacing)
-    arrays["nonconvex_share"] = certificate.nonconvex_share(grid.axes[0], grid.axes[1], grid.values["loss"])
-    arrays["convexity_plane"] = certificate.plane_convexity(grid.axes[0], grid.axes[1], grid.values["loss"])
-    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    known, rounding = _certify(context, axes, part, grid, loss, extras)
+    arrays |= known
+    alphas, betas = grid.axes
+    arrays["nonconvex_share"] = shape.nonconvex_share(alphas, betas, loss, rounding)
+    arrays["hidden_share"] = shape.hidden_share(alphas, betas, loss, rounding)
+    arrays["convexity_plane"] = shape.plane_convexity(alphas, betas, loss, rounding)
+    arrays["picture_shape"] = shape.plane_shape(alphas, betas, loss, rounding)
     if path is not None:
-        arrays |= certificate.trajectory_card(context.objective, part, path)
-        if spec.directions == "pca":
+        arrays |= extras.get("the path in the picture", lambda: certificate.trajectory_card(context.objective, part, path))
+        if spec.directions == "pca" and "trajectory_coordinates" in arrays:
             arrays |= certificate.random_walk_card(axes, path, arrays["trajectory_coordinates"], centered=spec.centered)
-    yield from _flow(spec, context, part, axes, grid, arrays)
-    yield from _spectrum(spec, context, part, grid, arrays)
-    yield from _convexity(spec, context, part, axes, grid, arrays)
-    return arrays
+    yield from extras.run("the gradient flow", _flow(spec, context, part, axes, grid, arrays))
+    yield from extras.run("the comparison with the whole Hessian", _spectrum(spec, context, part, grid, arrays))
+    yield from extras.run("the map of convexity", _convexity(spec, context, part, axes, grid, arrays))
+    return arrays | {"notes": np.array(extras.notes or [""])}
 
 
 def _lines(spec: SurfaceSpec, context: Context) -> Running:
     """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
     first = spanned(spec, context)
-    grid = Grid(spec, first, context, lines=spec.repeats)
+    grid, extras = Grid(spec, first, context, lines=spec.repeats), Extras()
     curvatures = []
     for line in range(spec.repeats):
         axes = first if line == 0 else spanned(spec, context, line)
         part = context.objective.slice(context.objective.theta, axes.directions)
         yield from grid.fill(part, 4.0 + PRODUCT_COST * _products(spec), line)
-        curvatures.append(certificate.curvature_card(context.objective, part, grid.spacing)["curvature_0"])
-    part = context.objective.slice(context.objective.theta, first.directions)
-    arrays = grid.arrays() | certificate.axes_card(first) | _certify(context, first, part, grid.spacing)
+        curvatures.append(_curvature(context.objective, part)["curvature_0"])
+    part, loss = context.objective.slice(context.objective.theta, first.directions), grid.values["loss"]
+    arrays = grid.arrays() | certificate.axes_card(first)
+    known, rounding = _certify(context, first, part, grid, loss[0], extras)
+    arrays |= known
     arrays["curvatures"] = np.array(curvatures)
-    arrays["nonconvex_share"] = _bent_share(grid.axes[0], grid.values["loss"])
-    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    arrays["nonconvex_share"], arrays["hidden_share"] = shape.bent_share(grid.axes[0], loss, rounding)
+    arrays["picture_shape"] = shape.line_shape(grid.axes[0], loss, rounding)
     if spec.trajectory or spec.directions == "pca":
-        arrays |= certificate.trajectory_card(context.objective, part, context.path(spec.trajectory))
-    yield from _spectrum(spec, context, part, grid, arrays)
-    return arrays
+        path = context.path(spec.trajectory)
+        arrays |= extras.get("the path in the picture", lambda: certificate.trajectory_card(context.objective, part, path))
+    yield from extras.run("the comparison with the whole Hessian", _spectrum(spec, context, part, grid, arrays))
+    return arrays | {"notes": np.array(extras.notes or [""])}
 
 
-def _certify(context: Context, axes: Axes, part: Slice, spacing: list[float]) -> dict[str, Any]:
+def _certify(
+    context: Context, axes: Axes, part: Slice, grid: Grid, loss: Array, extras: Extras
+) -> tuple[dict[str, Any], shape.Rounding]:
+    """What is said of the centre and the slice, and the rounding of its losses; `loss` is that of the plane or first line.
+
+    Whatever cannot be had is left out with a note: the grid is done and worth keeping.
+    """
     objective = context.objective
-    return {
-        **certificate.center_card(objective, context.double(), part),
-        **certificate.gradient_card(axes, objective.gradient(part.origin)),
-        **certificate.curvature_card(objective, part, spacing),
-    }
+    arrays: dict[str, Any] = certificate.center_card(part) | certificate.sample_card(objective)
+    arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
+    double = extras.get(CHECK, lambda: {"double": context.double()}).get("double")
+    probes = Probes(objective if double is None else double, part, grid.axes, loss)
+    measured = extras.get("the rounding of the losses", lambda: {"scatter": probes.scatter()})
+    if double is not None:
+        arrays |= extras.get(CHECK, partial(certificate.reference_card, double, part, arrays["center_loss"]))
+        arrays |= extras.get("the standard error", partial(certificate.error_card, double, part))
+        if np.isfinite(arrays["center_loss_standard_error"]):
+            arrays |= extras.get("what could be chance of the sample", probes.differences)
+        measured |= extras.get(CHECK, lambda: {"deviations": probes.deviations()})
+    rounding = rounding_of(objective.dtype, *measured.values())
+    slope = extras.get("the gradient", lambda: certificate.gradient_card(axes, objective.gradient(part.origin)))
+    arrays |= slope or dict.fromkeys(("gradient_norm", "gradient_share", "gradient_share_baseline"), float("nan"))
+    arrays |= certificate.difference_card(part, grid.spacing, rounding)
+    arrays |= _curvature(objective, part)
+    return arrays, rounding
 
 
-def _bent_share(alphas: Array, loss: Array) -> float:
-    """Share of interior points of lines `(S, n)` where the second difference is negative; NaN if none is finite."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        bend = np.diff(loss, 2, axis=1) / (alphas[1] - alphas[0]) ** 2
-    known = np.isfinite(bend)
-    return float((bend[known] < 0).mean()) if known.any() else float("nan")
+def _curvature(objective: Objective, part: Slice) -> dict[str, Any]:
+    """The curvature in a slice; where there is none, NaN and the reason."""
+    try:
+        return certificate.curvature_card(objective, part)
+    except Exception as error:
+        k = len(part.directions)
+        unknown = {"plane_curvatures": np.full(k, np.nan), "curvature_rounding": np.nan, "curvature_note": reason(error)}
+        return unknown | {f"curvature_{i}": np.nan for i in range(k)}
 
 
 def _flow(
@@ -200,14 +230,21 @@ class Grid:
     def progress(self, message: str = "", extra_done: float = 0.0) -> Progress:
         """Where the cells stand, with everything known so far."""
         done, total = int(self.evaluated.sum()), self.evaluated.size
-        picture = self.estimate.picture(self.values["loss"], self.evaluated) if self.lines is None else self.values["loss"]
+        loss, estimate = self.values["loss"], self.estimate
+        pictures = (
+            [loss, loss]
+            if self.lines is not None
+            else [estimate.picture(loss, self.evaluated), estimate.log_picture(loss, self.evaluated)]
+        )
         growing, passes = self.growing, len(self.splits)
         growing.sketch = {
             **self.about,
             **self.arrays(),
             "evaluated": self.evaluated.copy(),
-            "estimate": picture,
-            "estimate_error": np.array(self.estimate.error),
+            "estimate": pictures[0],
+            "estimate_error": np.array(estimate.error),
+            "estimate_log": pictures[1],
+            "estimate_log_error": np.array(estimate.log_error),
             "level": np.array(self.stride),
         }
         growing.expected = {"points": passes * total, "rest": self.extra}

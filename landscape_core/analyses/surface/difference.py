@@ -50,7 +50,7 @@ def difference_figure(
     problem = comparable(data_a, data_b)
     if problem:
         raise InputError(problem)
-    a, b = read_slice(data_a, quantity), read_slice(data_b, quantity)
+    a, b = (read_slice(data, quantity, log) for data in (data_a, data_b))
     with np.errstate(invalid="ignore", divide="ignore"):
         # Not log10 of the quotient: of two negative values it is that of their sizes.
         values = np.log10(b.values) - np.log10(a.values) if log else b.values - a.values

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...linalg import coordinates, eigenpairs, orthogonalised, pca, random_walk_share
+from ...linalg import Eigenpairs, LinearOperator, coordinates, eigenpairs, orthogonalised, pca, random_walk_share
 from ...measuring.context import Context
 from ...objective import ParameterSpace, group_norms
 from ...specs import InputError, unpack
 from .spec import SurfaceSpec
 
 Interval = tuple[float, float]
+TOLERANCE = 1e-3  # |Hv - lv| / |l| of eigenvectors
+PRODUCTS = 500  # that they may take, and as many again for small ones
+ROUNDED = 64  # units in the last place of the norm of H: an eigenvalue, or a residual, that is nothing but rounding
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Axes:
     anchors: tuple[tuple[str, Tensor], ...] = ()  # checkpoints that span the plane, to be marked
     explained_variance: float | None = None  # PCA: share of the path's squared displacement
     explained_variance_null: float | None = None  # the same, expected of a random walk
+    residuals: tuple[float, ...] = ()  # eigenvectors: |Hv - lv| / |l| of each
+    straightened: bool = False  # whether the second axis was made orthogonal to the first
 
 
 def spanned(spec: SurfaceSpec, context: Context, draw: int = 0) -> Axes:
@@ -40,7 +45,7 @@ def spanned(spec: SurfaceSpec, context: Context, draw: int = 0) -> Axes:
     axes = BUILDERS[spec.directions](spec, context, draw)
     if spec.orthogonal and spec.dimensions == 2:
         d0, d1 = axes.directions.T
-        axes = replace(axes, directions=torch.stack([d0, orthogonalised(d1, d0)], 1))
+        axes = replace(axes, directions=torch.stack([d0, orthogonalised(d1, d0)], 1), straightened=True)
     if spec.dimensions == 2:
         orthogonalised(*axes.directions.T)  # refuses parallel axes
     if not bool((axes.directions.norm(dim=0) > 0).all()):
@@ -141,15 +146,39 @@ def _eigenvectors(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
     operator = objective.hessian(objective.theta)
     if not 1 <= k <= len(objective.theta):
         raise InputError(f"directions=eigenvectors: a model of {len(objective.theta)} parameters has no {k} eigenvectors")
-    pairs = eigenpairs(operator, top, k - top, seed=spec.seed, max_products=500)
+    pairs = _own_tolerance(operator, eigenpairs(operator, top, k - top, seed=spec.seed, max_products=PRODUCTS), spec.seed)
     vectors = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
     values = torch.cat([pairs.top, pairs.bottom]).tolist()
     if not any(values):
         raise InputError("directions=eigenvectors: the Hessian is zero here; take random directions")
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     reach = 0.1 * float(objective.theta.double().norm())
-    units = tuple(f"L2 distance, eigenvalue {value:.3g}" for value in values)
-    return Axes((vectors * signs).to(objective.theta), units, ((-reach, reach),) * k)
+    least = ROUNDED * torch.finfo(vectors.dtype).eps * pairs.norm
+    units = tuple(f"L2 distance, eigenvalue {value if abs(value) > least else 0:.3g}" for value in values)
+    residuals = (*pairs.top_residuals.tolist(), *_relative(pairs).tolist())
+    return Axes((vectors * signs).to(objective.theta), units, ((-reach, reach),) * k, residuals=residuals)
+
+
+def _relative(pairs: Eigenpairs) -> Tensor:
+    """Residuals of the smallest eigenvalues against themselves, |Hv - lv| / |l|, not against the norm of H."""
+    return pairs.bottom_residuals * pairs.norm / pairs.bottom.abs().clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _own_tolerance(operator: LinearOperator, pairs: Eigenpairs, seed: int) -> Eigenpairs:
+    """The pairs again, the smallest eigenvalues to the tolerance of their own size, as far as rounding and products allow.
+
+    A small eigenvalue that is right against the norm of H may have a vector that is anything: it bends as little as the
+    rest of the spectrum around it does.
+    """
+    worst = float(_relative(pairs).max()) if len(pairs.bottom) else 0.0
+    if not worst > TOLERANCE or not pairs.norm:
+        return pairs
+    least = ROUNDED * torch.finfo(pairs.bottom_vectors.dtype).eps
+    wanted = max(least, TOLERANCE * float(pairs.bottom.abs().min()) / pairs.norm)
+    start = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
+    return eigenpairs(
+        operator, len(pairs.top), len(pairs.bottom), tolerance=wanted, start=start, seed=seed, max_products=PRODUCTS
+    )
 
 
 def _difference(spec: SurfaceSpec, context: Context, draw: int) -> Axes:

@@ -60,7 +60,7 @@ def figure(
     else:
         chosen("colour map", colormap, COLOR_MAPS)
     colors = theme(dark)
-    part = read_slice(data, quantity)
+    part = read_slice(data, quantity, log)
     heading = title or f"{base_quantity(quantity).capitalize()} around these weights"
     if not part.drawable:
         reason = (

@@ -67,7 +67,7 @@ class Quantity:
     values: Array  # exact where known, filled in elsewhere, NaN where masked
     exact: Array  # bool: really evaluated
     masked: Array  # bool: evaluated and not finite
-    estimate_error: float | None = None  # held-out, as a share of the range
+    estimate_error: float | None = None  # what bounds the estimate's, as a share of the range, or of that of logarithms
     name: str = ""  # where it isn't the quantity itself: a difference
 
     @property
@@ -93,17 +93,25 @@ class Quantity:
         """What must be said of these values: approximate, masked."""
         said = []
         if self.partial:
-            known = "" if self.estimate_error is None else f", held-out error {100 * self.estimate_error:.2g} % of range"
-            said.append(f"Approximate: {self.exact.sum():,} of {self.exact.size:,} points exact{known}.")
+            said.append(f"Approximate: {self.exact.sum():,} of {self.exact.size:,} points exact{self._bound()}.")
         if self.masked.any():
             said.append(f"{_points(int(self.masked.sum()))} not finite (pink).")
         return said
 
+    def _bound(self) -> str:
+        if self.estimate_error is None:
+            return ""
+        if self.estimate_error >= 1:
+            return ", the rest may be anything in the range"
+        error = number(100 * self.estimate_error, 2) + " %" if self.estimate_error >= 1e-4 else "below 0.01 %"
+        return f", held-out error {error} of range"
 
-def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Quantity:
+
+def read_slice(data: Mapping[str, Any], quantity: str = "loss", log: bool = False) -> Quantity:
     """The quantity in a finished or partial result.
 
-    A partial plane is filled in: the loss from its `estimate`, anything else, and every line, linearly between its points.
+    A partial plane is filled in: the loss from its `estimate`, for a `log` scale from that of its logarithm; anything else,
+    and every line, linearly between its points.
     Raises InputError when the result doesn't hold the quantity.
     """
     if quantity in CONVEXITIES:
@@ -122,9 +130,10 @@ def read_slice(data: Mapping[str, Any], quantity: str = "loss") -> Quantity:
     error = None
     if not exact.all() and plane:
         if quantity == "loss" and "estimate" in data:
-            estimate = np.asarray(data["estimate"], dtype=np.float64).reshape(values.shape)
+            name = "estimate_log" if log and "estimate_log" in data else "estimate"
+            estimate = np.asarray(data[name], dtype=np.float64).reshape(values.shape)
             filled = np.where(exact, filled, np.where(np.isfinite(estimate), estimate, np.nan))
-            error = scalar(data, "estimate_error")
+            error = scalar(data, "estimate_log_error" if log else "estimate_error")
         elif (exact & ~masked).any():
             filled = _bridged(values, exact, exact & ~masked)
     elif not exact.all():

@@ -13,6 +13,9 @@ Directions = Literal[
     "filter", "layer", "model", "gaussian", "essay", "pca", "gradient", "difference", "through", "eigenvectors", "given"
 ]
 EXTREME_PRODUCTS, SPECTRUM_PRODUCTS = 40, 400  # what extreme eigenpairs and a sketch of the spectrum take, about
+SMALL_ENDS = 4  # times as many for the smallest eigenvalue, which is found to its own tolerance
+PROBED = 60  # evaluations besides the cells: the centre, rounding, differences of neighbours
+FARTHEST = 1e30  # of an extent: squares of its steps must stay far from the end of all numbers
 RANDOM_DIRECTIONS = ("filter", "layer", "model", "gaussian", "essay")
 Interval = tuple[float, float]
 
@@ -85,6 +88,11 @@ class SurfaceSpec(AnalysisSpec):
         for low, high in self.intervals or ():
             if not low < high:
                 raise ValueError(f"extent must grow from low to high (got [{low:g}, {high:g}])")
+            size = max(abs(low), abs(high))
+            if size > FARTHEST or not high - low > max(1e-9 * size, 1 / FARTHEST):
+                raise ValueError(
+                    f"extent must lie within ±{FARTHEST:g} and be wide enough to tell points apart (got [{low:g}, {high:g}])"
+                )
         needed = {"difference": (1, 2), "through": (2,)}.get(self.directions, (0,))
         if len(self.through) not in needed:
             words = " or ".join(str(n) for n in needed)
@@ -128,5 +136,6 @@ class SurfaceSpec(AnalysisSpec):
         passes = 2.0 if self.batchnorm == "batch" else 1.0
         arrows = self.flow**2 if self.dimensions == 2 else 0
         products = self.dimensions + (SPECTRUM_PRODUCTS if self.spectrum else 0)
-        products += EXTREME_PRODUCTS * (self.directions == "eigenvectors") + EXTREME_PRODUCTS * self.convexity**2
-        return {"forwards": passes * (cells + 12), "gradients": passes * (arrows + 1), "products": float(products)}
+        ends = 1 if self.ends == "top" else SMALL_ENDS
+        products += EXTREME_PRODUCTS * (ends * (self.directions == "eigenvectors") + self.convexity**2)
+        return {"forwards": passes * (cells + PROBED), "gradients": passes * (arrows + 1), "products": float(products)}
