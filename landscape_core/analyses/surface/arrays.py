@@ -88,6 +88,8 @@ ARRAYS = (
     Variable("flow", "Projected gradient flow -(D'D)⁻¹D'g.", "f f 2", "axis units"),
     Variable("flow_alphas", "Where its arrows begin, along the first axis.", "f", "axis units"),
     Variable("flow_betas", "The same along the second.", "f", "axis units"),
+    Variable("has_batchnorm", "Whether the network normalises by batches."),
+    Variable("kinks", "What in network and loss has a slope that jumps, by name; empty for none."),
     Variable("notes", "What was left out, and why.", "notes"),
     Variable("hessian_top", "Largest eigenvalue of the whole Hessian at the centre.", unit=CURVATURE),
     Variable("hessian_top_residual", "Its relative residual."),

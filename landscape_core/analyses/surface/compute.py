@@ -20,6 +20,7 @@ from .extras import Extras, reason
 from .grid import Estimate, levels
 from .probes import Probes, rounding_of
 from .spec import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS, SurfaceSpec
+from .watching import network_card
 
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
 PRODUCT_COST = 6.0  # a Hessian-vector product in the same
@@ -90,7 +91,7 @@ def _certify(
     Whatever cannot be had is left out with a note: the grid is done and worth keeping.
     """
     objective = context.objective
-    arrays: dict[str, Any] = certificate.center_card(part) | certificate.sample_card(objective)
+    arrays: dict[str, Any] = certificate.center_card(part) | certificate.sample_card(objective) | network_card(objective)
     arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
     double = extras.get(CHECK, lambda: {"double": context.double()}).get("double")
     probes = Probes(objective if double is None else double, part, grid.axes, loss)

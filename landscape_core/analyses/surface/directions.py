@@ -14,7 +14,7 @@ from ...linalg import Eigenpairs, LinearOperator, coordinates, eigenpairs, ortho
 from ...measuring.context import Context
 from ...objective import ParameterSpace, group_norms
 from ...specs import InputError, unpack
-from .spec import SurfaceSpec
+from .spec import FARTHEST, RANDOM_DIRECTIONS, SurfaceSpec
 
 Interval = tuple[float, float]
 TOLERANCE = 1e-3  # |Hv - lv| / |l| of eigenvectors
@@ -49,7 +49,8 @@ def spanned(spec: SurfaceSpec, context: Context, draw: int = 0) -> Axes:
     if spec.dimensions == 2:
         orthogonalised(*axes.directions.T)  # refuses parallel axes
     if not bool((axes.directions.norm(dim=0) > 0).all()):
-        raise InputError(f"directions={spec.directions} gives a zero vector here: every filter it would scale has zero norm")
+        why = ": every filter it would scale has zero norm" if spec.directions in RANDOM_DIRECTIONS else ""
+        raise InputError(f"directions={spec.directions} gives a zero vector here{why}")
     return replace(axes, intervals=spec.intervals) if spec.intervals else axes
 
 
@@ -222,6 +223,8 @@ def _given(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
             raise InputError(f"direction {i} has shape {tuple(vector.shape)}; the model has {len(theta)} parameters")
         if not bool(vector.isfinite().all()):
             raise InputError(f"direction {i} holds NaN or infinity")
+        if not float(vector.double().norm()) <= FARTHEST:
+            raise InputError(f"direction {i} is longer than {FARTHEST:g}: divide it by its norm and set the extent")
     return Axes(torch.stack([v.to(theta) for v in vectors[:k]], 1), ("lengths of the given vector",) * k, ((-1.0, 1.0),) * k)
 
 

@@ -21,7 +21,7 @@ PLACES = {"near": "neighbours at the centre", "rim": "neighbours at the rim", "f
 
 
 def pairs_of(axes: Sequence[Array], finite: Array) -> list[tuple[str, Cell, Cell]]:
-    """(place, cell, cell): neighbours around the cell nearest to the origin and at two corners, and from there to the corners.
+    """(place, cell, cell): all neighbours of the cell nearest to the origin and of two corners, and from there to the corners.
 
     Cells that are not finite are left out.
     """
@@ -29,10 +29,9 @@ def pairs_of(axes: Sequence[Array], finite: Array) -> list[tuple[str, Cell, Cell
     corners = [tuple(n - 1 for n in finite.shape), (0,) * finite.ndim]
     found: list[tuple[str, Cell, Cell]] = []
     for place, cell in (("near", center), *(("rim", corner) for corner in corners)):
-        inward = [1 if i < n // 2 else -1 for i, n in zip(cell, finite.shape, strict=True)]
-        for moved in np.ndindex(*(2,) * finite.ndim):
-            other = tuple(i + s * m for i, s, m in zip(cell, inward, moved, strict=True))
-            if other != cell:
+        for moved in np.ndindex(*(3,) * finite.ndim):
+            other = tuple(i + m - 1 for i, m in zip(cell, moved, strict=True))
+            if other != cell and all(0 <= i < n for i, n in zip(other, finite.shape, strict=True)):
                 found.append((place, cell, other))
     found += [("far", center, corner) for corner in corners if corner != center]
     return [(place, a, b) for place, a, b in found if finite[a] and finite[b]]

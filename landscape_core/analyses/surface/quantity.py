@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,9 +26,14 @@ def base_quantity(quantity: str) -> str:
     return quantity.removesuffix("_test")
 
 
+def unit_words(data: Mapping[str, Any], axis: int) -> str:
+    """What one unit along an axis is, with an eigenvalue spelled as all numbers are."""
+    return re.sub(r"(?<=eigenvalue )\S+", lambda found: number(float(found[0])), text(data, f"unit_{axis}"))
+
+
 def axis_title(data: Mapping[str, Any], axis: int) -> str:
     """`α (unit)` or `β (unit)`."""
-    unit = text(data, f"unit_{axis}")
+    unit = unit_words(data, axis)
     return "αβ"[axis] + (f"  ({unit})" if unit else "")
 
 

@@ -14,7 +14,7 @@ Directions = Literal[
 ]
 EXTREME_PRODUCTS, SPECTRUM_PRODUCTS = 40, 400  # what extreme eigenpairs and a sketch of the spectrum take, about
 SMALL_ENDS = 4  # times as many for the smallest eigenvalue, which is found to its own tolerance
-PROBED = 60  # evaluations besides the cells: the centre, rounding, differences of neighbours
+PROBED = 65  # evaluations besides the cells: the centre, rounding, differences of neighbours
 FARTHEST = 1e30  # of an extent: squares of its steps must stay far from the end of all numbers
 RANDOM_DIRECTIONS = ("filter", "layer", "model", "gaussian", "essay")
 Interval = tuple[float, float]
