@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..objective import Objective
-from ..objective.batches import tensors
+from ..objective.trees import tensors
 from ..specs import InputError
 
 SAME = 1e-10  # relative: losses in float64 that differ by less are the same

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..objective import Entry, Objective
-from ..objective.batches import tensors
 from ..objective.foreign import pass_over
+from ..objective.trees import tensors
 from ..specs import InputError
 from .elsewhere import SAME, Elsewhere
 from .flat import (
