@@ -11,7 +11,7 @@ from torch import Tensor
 from ...linalg import basis, coordinates, cosine, random_walk_path, share
 from ...measuring.context import Trajectory
 from ...objective import Objective, Slice
-from ...objective.batches import tensors
+from ...objective.trees import tensors
 from ...specs import Array, InputError
 from .directions import Axes
 from .probes import sample_losses, standard_error
