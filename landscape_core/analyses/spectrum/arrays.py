@@ -60,6 +60,7 @@ ARRAYS = (
     Variable("effective_dimension_error", "Standard error of it; 0 for the exact matrix."),
     Variable("participation", "(tr H)² / tr H²: how many equal eigenvalues would have these sums."),
     Variable("outliers", "Largest eigenvalues that stand apart from the rest."),
+    Variable("classes", "Classes that the network tells apart; 0 where it is no classifier."),
     Variable("outlier_gap", "Ratio of the last of them to the next eigenvalue."),
     Variable("trace_ggn", "Trace of the Gauss-Newton matrix, where it is known.", unit=CURVATURE),
     Variable("lr", "Learning rate of the run's next step."),

@@ -13,7 +13,7 @@ from ...measuring.context import Context
 from ...measuring.growing import Running
 from ...measuring.path import own_step
 from ...measuring.symmetries import rescaled
-from ...measuring.top_space import dense_allowed
+from ...measuring.top_space import classes_of, dense_allowed
 from ...specs import Array, InputError, Progress
 from .estimates import densities, estimated_spectrum, exact_spectrum, symmetric, whole_matrix
 from .growing import SpectrumGrowing
@@ -78,7 +78,7 @@ def _finish(growing: SpectrumGrowing) -> None:
         # What Lanczos has proven holds for the estimates too: none of them speaks of a sign against it.
         bounds = (max(least, found.negative / p), min(most, 1 - found.positive / p))
         share = min(max(share, bounds[0]), max(bounds))
-    count, gap = outliers(top, np.asarray(arrays["converged_top"]))
+    count, gap = outliers(top, np.asarray(arrays["converged_top"]), zero)
     effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
     squares = function_of(nodes, weights, np.square, p)[0]
     trace = float(arrays["trace"])
@@ -98,6 +98,7 @@ def _finish(growing: SpectrumGrowing) -> None:
         effective_dimension_error=0.0 if growing.exact else effective_error,
         participation=trace**2 / squares if squares > 0 else float("nan"),
         outliers=count,
+        classes=classes_of(growing.objective),
         outlier_gap=gap,
         sharpness=float(top[0]),
         trace_ggn=trace if spec.operator == "ggn" else float("nan"),
@@ -120,13 +121,13 @@ def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float,
     return float(low.mean()), float(high.mean())
 
 
-def outliers(values: Array, converged: Array) -> tuple[int, float]:
+def outliers(values: Array, converged: Array, zero: float = 0.0) -> tuple[int, float]:
     """How many of the largest eigenvalues stand apart: the i with the largest ratio between neighbours, and that ratio.
 
-    Only positive, converged ones count; (0, nan) where there are fewer than two.
+    Only converged ones above `zero` count; (0, nan) where there are fewer than two.
     """
     known = values[np.asarray(converged, bool)]
-    known = known[known > 0]
+    known = known[known > zero]
     if known.size < 2:
         return 0, float("nan")
     ratios = known[:-1] / known[1:]

@@ -10,6 +10,7 @@ import torch
 
 from ...measuring.critical import Signs, classify, relative_gradient
 from ...measuring.zero_modes import ZeroModes, ZeroModeSearch
+from ...specs import Array
 from .growing import SpectrumGrowing
 
 ROUNDING = 32  # units in the last place of the largest eigenvalue that products may be off by
@@ -66,13 +67,27 @@ def signs(growing: SpectrumGrowing, predicted: int) -> Signs:
     return replace(found, zero=max(found.zero, predicted), known=found.known and found.zero >= predicted)
 
 
+def kind_of_pairs(growing: SpectrumGrowing, theta: torch.Tensor, gradient: float, top: Array, bottom: Array) -> str:
+    """The kind of point at theta `(p,)` from eigenvalues of both ends that Lanczos found."""
+    values = np.concatenate([top, bottom])
+    norm = float(np.abs(values).max())
+    beyond = (growing.spec.zero_tolerance + ROUNDING * torch.finfo(growing.objective.dtype).eps) * norm
+    share = relative_gradient(gradient, norm, float(theta.double().norm()))
+    found = Signs.of(values, beyond, known=False)
+    return classify(share, found, tolerance=growing.spec.gradient_tolerance, whole=_whole(growing), bottom=bool(bottom.size))
+
+
+def _whole(growing: SpectrumGrowing) -> bool:
+    """Whether the matrix is the Hessian over all parameters."""
+    return growing.spec.operator == "hessian" and len(growing.members) == len(growing.objective.space.entries)
+
+
 def point(growing: SpectrumGrowing, found: Signs) -> dict[str, Any]:
     """The arrays that say what kind of point this is."""
     spec, arrays = growing.spec, growing.arrays
     theta = float(growing.objective.theta.double().norm())
     share = relative_gradient(float(arrays["gradient_norm"]), float(arrays["norm"]), theta)
-    whole = spec.operator == "hessian" and len(growing.members) == len(growing.objective.space.entries)
-    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=whole, bottom=spec.k_bottom > 0)
+    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=_whole(growing), bottom=spec.k_bottom > 0)
     return {
         "signs": np.array([found.negative, found.zero, found.positive]),
         "signs_known": found.known,

@@ -9,6 +9,7 @@ from ...measuring.context import Context
 from ...measuring.growing import Running
 from ...measuring.path import evenly, own_step
 from .growing import SpectrumGrowing
+from .kind import kind_of_pairs
 from .spec import SpectrumSpec
 
 
@@ -56,8 +57,12 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         yield growing.report(f"step {step:,}, {i + 1} of {count} checkpoints")
         growing.note(operator)
     at = steps.index(own) if own in steps else count - 1
+    top, bottom = series["eigenvalues_top_steps"][at], series["eigenvalue_bottom_steps"][at]
+    ends = np.array([bottom]) if low else np.zeros(0)
+    gradient = float(series["gradient_norm_steps"][at])
     growing.put(
-        eigenvalues_top=series["eigenvalues_top_steps"][at],
+        classification=kind_of_pairs(growing, thetas[steps[at]], gradient, top, ends),
+        eigenvalues_top=top,
         residuals_top=series["residuals_top_steps"][at],
     )
     growing.close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
 from ...drawing.limits import limit_row
-from ...drawing.numbers import number, percent
+from ...drawing.numbers import number, percent, settled
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
+from ...specs import Array
 from .data import MATRICES
 from .point import negative, point, zeros
 from .spec import SpectrumSpec
@@ -103,9 +105,7 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     if trace > 0 and top.size:
         words += f"The {top.size} largest eigenvalues hold {number(100 * float(top.sum()) / trace, 3)} % of it. "
     if has(data, "trace_layers", "layer_names"):
-        values = np.asarray(data["trace_layers"], float)
-        first = int(values.argmax())
-        words += f"Most of it belongs to {np.asarray(data['layer_names'])[first]}. "
+        words += _largest_part(np.asarray(data["trace_layers"], float), np.asarray(data["layer_names"]), trace)
     if text(data, "trace_operator") == "ggn" and text(data, "operator_kind") == "hessian":
         words += "From Gauss-Newton products, which have the same diagonal in this network and less noise."
     formula = "sum of all eigenvalues" + (
@@ -120,17 +120,27 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     )
 
 
+def _largest_part(values: Array, names: Array, trace: float) -> str:
+    """Which layer's diagonal block holds most of the trace; nothing of one layer, or of a trace that layers take from."""
+    first = int(values.argmax())
+    if values.size < 2 or not trace > 0 or not values.min() >= 0:
+        return ""
+    return f"{'Most of it belongs' if values[first] > 0.5 * trace else 'The largest part belongs'} to {names[first]}. "
+
+
 def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     count, gap = scalar(data, "outliers"), scalar(data, "outlier_gap")
     if count is None or gap is None:
         return
-    clear = gap >= 1.5
+    clear, classes = gap >= 1.5, int(scalar(data, "classes") or 0)
     words = (
         f"After the first {number(count)} the eigenvalues fall by a factor of {number(gap)}, more than anywhere else among "
-        "those resolved. A classifier with C classes often has C − 1 of them."
+        "those resolved."
         if clear
         else f"No clear gap among those resolved: the largest factor between neighbours is {number(gap)}. Raise k to see more."
     )
+    if classes > 1:
+        words += f" Papyan found that a classifier of C classes often has C − 1 of them, here {classes - 1}."
     formula = "the i with the largest λᵢ / λᵢ₊₁ among the resolved positive ones"
     value = number(count) if clear else "none stands out"
     yield Reading("Outliers", value, words, formula, "Papyan 2019, arXiv:1901.08244; Gur-Ari et al. 2018, arXiv:1812.04754")
@@ -170,10 +180,9 @@ def _beside(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         else:
             words += "."
     names = f"{MATRICES[spec.operator]} and {MATRICES[spec.beside]}"
+    ratio = f"λ₁ {number(here / there, 3)} times" if here > 0 and there > 0 else f"λ₁ {number(here)} and {number(there)}"
     formula = "H = G + R, G = mean of Jᵀ(∂²loss/∂z²)J, R = the network's own curvature weighted by the residuals"
-    yield Reading(
-        names, f"λ₁ {number(here / there, 3) if there else '∞'} times", words, formula, "Kunstner et al. 2019", verdict
-    )
+    yield Reading(names, ratio, words, formula, "Kunstner et al. 2019", verdict)
 
 
 def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
@@ -194,10 +203,11 @@ def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if invariant is not None:
         words += f"; the invariant sharpness {number(scalar(data, 'sharpness_invariant') or 0.0)} → {number(invariant)}"
     words += ". So raw curvature alone says nothing about how well a network generalises."
-    formula = "W₁, b₁ → c W₁, c b₁; W₂ → W₂ / c leaves a ReLU network's function as it is"
+    formula = "W₁, b₁ → c W₁, c b₁; W₂ → W₂ / c, which was found to leave this network's function as it is"
+    before = _largest(data) or 0.0
     yield Reading(
         "Rescaling",
-        f"sharpness × {number(top / (_largest(data) or 1.0), 3)}",
+        f"sharpness × {number(top / before, 3)}" if before > 0 else f"sharpness {number(top)}",
         words,
         formula,
         "Dinh et al. 2017, arXiv:1703.04933",
@@ -206,7 +216,7 @@ def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
 
 def _accuracy(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     products = scalar(data, "products")
-    done = "" if products is None else f"{number(products)} matrix-vector products. "
+    done = "" if products is None else f"{_counted(products, 'matrix-vector product')}. "
     if text(data, "method") == "dense":
         kind = text(data, "arithmetic", "float64")
         words = done + f"Every entry of the matrix was computed in {kind} and all eigenvalues with it; no estimate is involved."
@@ -252,8 +262,8 @@ def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     words = ""
     if spec.samples is not None:
         words = (
-            "A part of the samples only. The extremes of a small sample are exaggerated, the negative one most: compare like "
-            "with like. "
+            "A part of the samples only. The extremes of a small sample tend to be exaggerated, the negative one most: compare "
+            "like with like. "
         )
     words += _decay(data, spec)
     if spec.layers:
@@ -261,7 +271,7 @@ def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if bool(np.asarray(data.get("kinks", False))):
         words += "Kinks, such as those of ReLU, are left out, as in every automatic derivative."
     yield Reading(
-        "Loss", f"mean over {size:,.0f} {spec.split} samples", words.strip(), "", "", "note" if spec.samples else "ok"
+        "Loss", f"mean over {_counted(size, f'{spec.split} sample')}", words.strip(), "", "", "note" if spec.samples else "ok"
     )
 
 
@@ -310,11 +320,9 @@ def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     yield limit_row(data, top, "" if spec.operator == "hessian" else f"the {MATRICES[spec.operator]}")
     bottom = np.asarray(data.get("eigenvalue_bottom_steps", []), float)
     if np.isfinite(bottom).any():
-        low = int(np.nanargmin(bottom))
-        words = f"Most negative at step {steps[low]:,}; {number(float(bottom[-1]))} at the end."
-        yield Reading("Smallest eigenvalue", f"down to {number(float(bottom[low]))}", words)
+        yield _smallest(bottom, steps, spec.zero_tolerance * float(np.nanmax(np.abs(values))))
     residual = float(np.nanmax(np.asarray(data["residuals_top_steps"], float)))
-    words = f"{number(scalar(data, 'products') or 0)} matrix-vector products; each checkpoint starts from the one before."
+    words = f"{_counted(scalar(data, 'products') or 0, 'matrix-vector product')}; each checkpoint starts from the one before."
     yield Reading(
         "Accuracy",
         f"residuals up to {number(residual, 2)}",
@@ -323,3 +331,18 @@ def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         "",
         "ok" if residual <= spec.tolerance else "note",
     )
+
+
+def _smallest(bottom: Array, steps: Array, zero: float) -> Reading:
+    """The smallest eigenvalue over the run; what is within `zero` of that is called zero."""
+    low = int(np.nanargmin(bottom))
+    least, last = (settled(float(bottom[i]), zero) for i in (low, -1))
+    end = f"{number(last)} at the end." if math.isfinite(last) else "not known at the end."
+    if least < 0:
+        return Reading("Smallest eigenvalue", f"down to {number(least)}", f"Most negative at step {steps[low]:,}; {end}")
+    words = f"No negative eigenvalue was found down to {number(least)} (step {steps[low]:,}), but none is excluded; {end}"
+    return Reading("Smallest eigenvalue", number(least), words)
+
+
+def _counted(count: float, name: str) -> str:
+    return f"{count:,.0f} {name}{'' if count == 1 else 's'}"

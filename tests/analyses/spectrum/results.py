@@ -77,6 +77,7 @@ def exact(seed: int = 0, *, beside: bool = False, **fields: Any) -> Result:
         "participation": 12.0,
         "outliers": 9,
         "outlier_gap": 4.0,
+        "classes": 10,
         "sharpness": every[-1],
         "sharpness_invariant": 0.58,
         "trace_ggn": np.nan,
