@@ -68,6 +68,12 @@ def random_signs(p: int, seed: int, index: int, dtype: torch.dtype, device: torc
     return signs.to(device=device, dtype=dtype) * 2 - 1
 
 
+def random_direction(p: int, seed: int, index: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Vector `(p,)` number `index` of a seed, uniform on the unit sphere."""
+    normal = torch.randn(p, generator=generator(seed, index), dtype=torch.float32)
+    return unit(normal.to(device=device, dtype=dtype))
+
+
 def unit(vectors: Tensor) -> Tensor:
     """Vectors `(p,)` or `(p, k)` over their norms, which are summed in float64."""
     return vectors / torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64).to(vectors.dtype)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ..specs import InputError
+from .measure import student
 from .operators import STATE_BYTES, LinearOperator, finite, kind_of, multiplied, random_signs, size_of
 
 Method = Literal["hutchinson", "hutch++", "xtrace"]
 CHUNK = 8  # vectors that Hutch++ and XTrace multiply at a time
+SHARED = 1.3  # by what leave-one-out estimates, which share their sketch, scatter too little: .67 to .90 of it was measured
 
 
 class Trace:
@@ -26,6 +28,9 @@ class Trace:
     hutch++: the same with Q an orthonormal basis of H times a third of `max_products` probes (Meyer et al., SOSA 2021).
     xtrace: every probe is used both for the sketch and, left out of it, for the rest (Epperly, Tropp & Webber, SIAM J. Matrix
     Anal. Appl. 45, 2024); the standard error is that of its leave-one-out estimates.
+
+    Standard errors from few probes carry Student's factor, so that two of them hold as often as those of many; XTrace's is
+    raised by 1.3 besides, as its leave-one-out estimates share a sketch (benchmarks/coverage.py has what they hold).
 
     The first two also give, with standard errors, the traces of the diagonal blocks whose lengths are `segments`, and the
     `diagonal`: the mean of z * PHPz (Bekas, Kokiopoulou & Saad 2007) beside what is exact.
@@ -99,7 +104,8 @@ class Trace:
     @property
     def standard_error(self) -> float:
         """Of `estimate`; NaN before the second probe."""
-        return _error(self._samples.sum(1)) if len(self._samples) else float("nan")
+        shared = SHARED if self.method == "xtrace" else 1.0
+        return shared * _error(self._samples.sum(1)) if len(self._samples) else float("nan")
 
     @property
     def segments(self) -> np.ndarray:
@@ -117,7 +123,8 @@ class Trace:
         n = len(self._samples)
         mean = self._diagonal[0] / n
         variance = (self._diagonal[1] / n - mean**2).clamp_min(0) / max(1, n - 1)
-        return (mean + self._sure_diagonal).cpu().numpy(), variance.sqrt().cpu().numpy()
+        factor = student(n - 1) if n > 1 else float("nan")
+        return (mean + self._sure_diagonal).cpu().numpy(), factor * variance.sqrt().cpu().numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         """What `state` takes to go on; without the vectors of an unfinished sketch where they are many bytes."""
@@ -271,7 +278,9 @@ def _leave_one_out(probes: Tensor, images: Tensor, basis: Tensor, mapped: Tensor
 
 
 def _error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    """Standard error of the mean, with Student's factor."""
+    n = len(values)
+    return student(n - 1) * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
 
 
 @dataclass(frozen=True)
