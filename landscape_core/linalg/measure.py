@@ -24,7 +24,7 @@ from scipy.special import betainc, ndtr, stdtrit
 Function = Callable[[np.ndarray], np.ndarray]
 TWO = float(ndtr(2.0))  # the quantile that two standard errors of a normal estimate reach
 CONFIDENCE = 0.975  # of each end of a pair of bounds, so that both hold in 95 of 100
-ORDERS = 10  # of the rules that are compared, at most
+ORDERS = 6  # of the rules that are compared, at most
 WIDER = 1.25  # by what the kernel of a density grows until it is resolved
 
 
@@ -96,6 +96,10 @@ class SpectralMeasure:
         error = float(np.hypot(chance, scatter / 2 if found.resolved else scatter))
         return Estimate(value, error, chance, scatter)
 
+    def course(self, function: Function) -> tuple[np.ndarray, np.ndarray]:
+        """Tr f(H) by the rules of the last quarter of the steps, and by those up to half of the steps, `(r,)` each."""
+        return self._sums(self._late, function), self._sums(self._early, function)
+
     def _linear(self, functions: Sequence[Function], at: Sequence[float], combined: Callable[..., np.ndarray]) -> np.ndarray:
         """The function `(probes, m)` at the nodes whose trace moves as the combination does, near the values `at`."""
         found = np.zeros_like(self.nodes)
@@ -125,7 +129,7 @@ class SpectralMeasure:
 
     @cached_property
     def _coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Diagonal `(probes, m)` and off-diagonal `(probes, m - 1)` of the Lanczos matrices that have these nodes and weights."""
+        """Diagonal `(probes, m)` and off-diagonal `(probes, m - 1)` of the Lanczos matrices with these nodes and weights."""
         q = np.sqrt(self.weights / self.weights.sum(1, keepdims=True))
         basis = np.zeros((self.probes, self.steps, self.steps))
         diagonal, off = np.zeros((self.probes, self.steps)), np.zeros((self.probes, self.steps))
@@ -165,9 +169,7 @@ class SpectralMeasure:
     def _early(self) -> list[tuple[np.ndarray, np.ndarray]]:
         return self._rules(max(2, self.steps // 2))
 
-    def _gauss(
-        self, order: int, factor: float = 1.0, node: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _gauss(self, order: int, factor: float = 1.0, node: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Nodes and weights `(probes, m)`, those beyond `order` without weight; the last off-diagonal entry times `factor`.
 
         With `node`, the last entry of the diagonal is chosen so that this is one of the nodes.
@@ -184,9 +186,9 @@ class SpectralMeasure:
                 pivot = inner[:, i] - sides[:, i - 1] / np.where(pivot == 0, np.finfo(float).tiny, pivot)
             diagonal[:, -1] = node + off[:, -1] ** 2 / np.where(pivot == 0, np.finfo(float).tiny, pivot)
         matrix = np.zeros((self.probes, order, order))
-        i = np.arange(order)
-        matrix[:, i, i] = diagonal
-        matrix[:, i[:-1], i[1:]] = matrix[:, i[1:], i[:-1]] = off
+        at = np.arange(order)
+        matrix[:, at, at] = diagonal
+        matrix[:, at[:-1], at[1:]] = matrix[:, at[1:], at[:-1]] = off
         values, vectors = np.linalg.eigh(matrix)
         nodes, weights = np.zeros((2, *self.nodes.shape))
         nodes[:, :order], weights[:, :order] = values, vectors[:, 0] ** 2
@@ -231,7 +233,7 @@ class SpectralMeasure:
     # -- densities ----------------------------------------------------------------------------------------------------
 
     def density(self, grid: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(density, standard error, scatter of the quadratures) `(g,)`: of a share of eigenvalues a unit, N(t; l_j, width^2)."""
+        """(density, its standard error, scatter of the quadratures) `(g,)`: the mean over all p of N(t; l_j, width^2)."""
         values = [self._smeared(x, w, grid, width) for x, w in self._late]
         sure = _kernel(self.known, grid, width).sum(0) if self.known.size else np.zeros_like(grid)
         scatter = np.std([value for value, _, _ in values], axis=0)

@@ -6,15 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..linalg import Quadrature
+from ..linalg import Quadrature, SpectralMeasure
 from ..specs import Array
 
 Kind = Literal[
     "minimum", "maximum", "strict saddle", "degenerate", "degenerate, downhill", "not critical", "unresolved", "none"
 ]
+
+
+SETTLED = 0.05  # relative: to what a Newton decrement from Ritz values must have settled
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,23 @@ def gradient_measure(operator: Any, gradient: Tensor, steps: int) -> tuple[Tenso
     found = Quadrature(operator, 1, steps, start=gradient)
     for _ in found:
         pass
-    nodes, weights = (torch.from_numpy(values[0, : found.products]) for values in (found.nodes, found.weights))
+    nodes, weights = (torch.from_numpy(values[0]) for values in (found.nodes, found.weights))
     return nodes, weights, float((weights @ nodes**2).sqrt())
 
 
-def newton_decrement(nodes: Tensor, weights: Tensor, gradient_norm: float, zero: float) -> float:
-    """1/2 g'|H|^-1 g over the eigenvalues that are not zero: how far a saddle-free Newton step would lower a quadratic."""
-    keep = nodes.abs() > zero
-    return 0.5 * gradient_norm**2 * float((weights[keep] / nodes[keep].abs()).sum())
+def newton_decrement(nodes: Tensor, weights: Tensor, gradient_norm: float, zero: float, size: int | None = None) -> float:
+    """1/2 g'|H|^-1 g over the eigenvalues that are not zero: how far a saddle-free Newton step would lower a quadratic.
+
+    Of all eigenvalues; or of Ritz values from g, in a space of dimension `size`: then NaN unless it has settled, since what
+    small eigenvalues add comes last: unless the last quarter of the steps, and half of them, agree within 5 %.
+    """
+
+    def inverse(values: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(values) > zero, 1 / np.maximum(np.abs(values), zero or 1e-300), 0.0)
+
+    found = 0.5 * gradient_norm**2 * float((weights.numpy() * inverse(nodes.numpy())).sum())
+    if size is None or not gradient_norm:
+        return found
+    late, early = SpectralMeasure(nodes[None].numpy(), weights[None].numpy(), size).course(inverse)
+    settled = float(late.std()) <= SETTLED * late.mean() and abs(late.mean() - early.mean()) <= SETTLED * late.mean()
+    return found if settled else float("nan")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...linalg import Lanczos, function_of, share_below
+from ...linalg import Lanczos, SpectralMeasure
+from ...linalg import share_bounds as share_bounds  # where it has been asked for
 from ...measuring.context import Context
 from ...measuring.growing import Running
 from ...measuring.path import own_step
@@ -21,6 +23,8 @@ from .kind import causes, point, signs
 from .operators import Scaled, block_size
 from .over_run import over_run
 from .spec import SpectrumSpec
+
+VAGUE = 0.25  # relative standard error from which on an estimate is no number
 
 
 def run(spec: SpectrumSpec, context: Context) -> Running:
@@ -58,7 +62,6 @@ def _finish(growing: SpectrumGrowing) -> None:
     """Counts, kind of point, stability and the other scalars."""
     spec, arrays = growing.spec, growing.arrays
     top = arrays["eigenvalues_top"]
-    nodes, weights = arrays["nodes"], arrays["weights"]
     norm = float(arrays["norm"])
     zero = spec.zero_tolerance * max(norm, 0.0)
     p = growing.size
@@ -68,19 +71,21 @@ def _finish(growing: SpectrumGrowing) -> None:
         share, flat = found.negative / p, float(p - found.negative - found.positive)
         share_error = flat_error = 0.0
         bounds, flat_bounds = (share, share), (flat, flat)
+        sums = _exact_sums(np.asarray(arrays["nodes"])[0], spec.damping)
     else:
-        share, share_error = share_below(nodes, weights, -zero)
-        below, below_error = share_below(nodes, weights, zero)
-        flat, flat_error = p * max(0.0, below - share), p * (share_error + below_error)
-        least, most = share_bounds(nodes, weights, -zero)
-        inside = share_bounds(nodes, weights, zero)
-        flat_bounds = (max(p * max(0.0, inside[0] - most), float(modes.count)), p * (inside[1] - least))
+        measure = growing.measures[""]
+        least, most = measure.share_bounds(-zero)
+        inside = measure.share_bounds(zero)
         # What Lanczos has proven holds for the estimates too: none of them speaks of a sign against it.
         bounds = (max(least, found.negative / p), min(most, 1 - found.positive / p))
-        share = min(max(share, bounds[0]), max(bounds))
+        flat_bounds = (max(p * (inside[0] - most), float(modes.count)), p * (inside[1] - least))
+        below, beyond = measure.share_below(-zero), measure.share_below(zero)
+        share, share_error = (below.value, below.error) if below.resolved else (math.nan, math.nan)
+        flat = flat_error = math.nan
+        if below.resolved and beyond.resolved:
+            flat, flat_error = p * (beyond.value - below.value), p * float(np.hypot(below.error, beyond.error))
+        sums = _estimated_sums(measure, spec.damping)
     count, gap = outliers(top, np.asarray(arrays["converged_top"]), zero)
-    effective, effective_error = function_of(nodes, weights, lambda t: (u := np.maximum(t, 0)) / (u + spec.damping), p)
-    squares = function_of(nodes, weights, np.square, p)[0]
     trace = float(arrays["trace"])
     growing.put(
         zero_threshold=zero,
@@ -94,31 +99,57 @@ def _finish(growing: SpectrumGrowing) -> None:
         nullity_predicted=modes.count,
         nullity_counted=counted.count,
         nullity_reasons="; ".join(counted.reasons),
-        effective_dimension=effective,
-        effective_dimension_error=0.0 if growing.exact else effective_error,
-        participation=trace**2 / squares if squares > 0 else float("nan"),
         outliers=count,
         classes=classes_of(growing.objective),
         outlier_gap=gap,
         sharpness=float(top[0]),
         trace_ggn=trace if spec.operator == "ggn" else float("nan"),
+        **sums,
         **point(growing, found),
     )
     growing.put(**growing.stability(own_step(growing.context)))
 
 
-def share_bounds(nodes: Array, weights: Array, threshold: float) -> tuple[float, float]:
-    """What a Gauss quadrature proves of the share below a threshold, mean over probes: (at least, at most).
+def _curved(damping: float) -> Callable[[Array], Array]:
+    """L / (l + c) of positive eigenvalues, 0 of others: what each counts for in the effective dimension."""
 
-    Between two nodes that enclose the threshold it says nothing: at least all nodes but the last below it, at most all up to
-    the first above it (Chebyshev-Markov-Stieltjes; nodes `(probes, m)` ascending).
-    """
-    below = (nodes <= threshold).sum(1)
-    sums = np.concatenate([np.zeros((len(nodes), 1)), np.cumsum(weights, 1)], 1)
-    rows = np.arange(len(nodes))
-    low = sums[rows, np.maximum(below - 1, 0)]
-    high = sums[rows, np.minimum(below + 1, nodes.shape[1])]
-    return float(low.mean()), float(high.mean())
+    def share(values: Array) -> Array:
+        above = np.maximum(values, 0)
+        return np.asarray(above / (above + damping))
+
+    return share
+
+
+def _participation(sizes: Any, squares: Any) -> Any:
+    """(sum |l|)^2 / sum l^2."""
+    return np.divide(np.square(sizes), squares, out=np.full(np.shape(squares), np.nan), where=np.asarray(squares) > 0)
+
+
+def _exact_sums(values: Array, damping: float) -> dict[str, Any]:
+    """Sums over all eigenvalues."""
+    effective = float(_curved(damping)(values).sum())
+    return {
+        "effective_dimension": effective,
+        "effective_dimension_error": 0.0,
+        "effective_dimension_bounds": np.array([effective, effective]),
+        "participation": _participation(np.abs(values).sum(), np.square(values).sum()),
+        "participation_error": 0.0,
+    }
+
+
+def _estimated_sums(measure: SpectralMeasure, damping: float) -> dict[str, Any]:
+    """The same from probes: numbers with standard errors where the quadrature resolves them, else NaN beside bounds."""
+    effective = measure.total(_curved(damping))
+    ratio = measure.total(np.abs, np.square, of=_participation)
+    sure = ratio.resolved and ratio.error <= VAGUE * ratio.value
+    ends = np.array([effective.value - 2 * effective.error, effective.value + 2 * effective.error])
+    return {
+        "effective_dimension": effective.value if effective.resolved else math.nan,
+        "effective_dimension_error": effective.error if effective.resolved else math.nan,
+        "effective_dimension_bounds": ends.clip(0, measure.parameters),
+        "participation": ratio.value if sure else math.nan,
+        "participation_error": ratio.error if sure else math.nan,
+    }
 
 
 def outliers(values: Array, converged: Array, zero: float = 0.0) -> tuple[int, float]:

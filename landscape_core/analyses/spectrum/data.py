@@ -30,7 +30,7 @@ class Spectrum:
 
     parameters: int
     top: Array  # (k,) descending
-    top_error: Array  # |Hv - lv|
+    top_error: Array  # |Hv - lv|: a bound, an eigenvalue lies as near as that
     bottom: Array  # ascending
     bottom_error: Array
     grid: Array | None
@@ -117,7 +117,7 @@ class Group:
         """For people who point at it."""
         low = str(self.first + 1).translate(LOW)
         name = f"{letter}{low}" if self.count == 1 else f"{letter}{low} … {letter}{str(self.first + self.count).translate(LOW)}"
-        spread = f" ± {number(self.error, 2)}" if self.error > 1e-12 * max(1.0, abs(self.value)) else ""
+        spread = f", to within {number(self.error, 2)}" if self.error > 1e-12 * max(1.0, abs(self.value)) else ""
         many = f"<br>{self.count} eigenvalues" if self.count > 1 else "<br>one eigenvalue"
         return f"{name} = {number(self.value, 5)}{spread}{many}"
 
@@ -149,14 +149,12 @@ def signed_log(zero: float) -> Any:
     return place
 
 
-def binned(nodes: Array, weights: Array, parameters: int, place: Any) -> tuple[Array, Array, Array]:
-    """Centres of the bars, the number of eigenvalues in each (mean over probes) and its standard error."""
+def binned(nodes: Array, weights: Array, parameters: int, place: Any) -> tuple[Array, Array]:
+    """Centres of the bars and the number of eigenvalues in each, mean over probes: no quadrature bounds it near zero."""
     spots = place(nodes)
     reach = math.ceil(float(np.abs(spots[np.isfinite(spots)]).max(initial=1.0)))
     outer = 0.5 + np.arange(reach * PER_DECADE + 1) / PER_DECADE
     edges = np.concatenate([-outer[::-1], outer])
     # What counts as zero is one bar: everything at position 0.
     rows = [np.histogram(x, edges, weights=w)[0] for x, w in zip(spots, weights, strict=True)]
-    table = np.asarray(rows) * parameters
-    error = table.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else np.zeros(table.shape[1])
-    return (edges[1:] + edges[:-1]) / 2, table.mean(axis=0), error
+    return (edges[1:] + edges[:-1]) / 2, np.mean(rows, axis=0) * parameters

@@ -22,7 +22,7 @@ COLUMNS = 32  # of the matrix between two reports
 GRID = 1001  # points of the density
 WIDTH = 0.007  # of the range: standard deviation of the kernel
 BLOCK, SMALL = 4, 20_000  # probes advanced together, in networks small enough for that to be cheaper
-MAX_PROBES = 400  # products that the trace may take
+MIN_PROBES, MAX_PROBES = 12, 400  # of the trace: products that its error rests on, and that it may take
 
 
 def whole_matrix(growing: SpectrumGrowing, stage: str, operator: Any, words: str) -> Generator[Progress, None, Tensor]:
@@ -143,18 +143,24 @@ def estimated_spectrum(growing: SpectrumGrowing, prefix: str, kind: str) -> Runn
         yield growing.report("gradient")
         if spec.vectors:
             growing.put(eigenvectors=pairs.top_vectors.cpu().numpy())
+    # What is known needs no probe: its part is exact, and the rest has less to be read from few steps.
+    known, vectors = _known(pairs, size)
     quadrature = Quadrature(
         operator,
         spec.probes,
         min(spec.lanczos_steps, size),
+        known=vectors,
         seed=spec.seed + 1,
         block=BLOCK if size <= SMALL else 1,
         state=growing.state_of(f"{prefix}quadrature") or None,
     )
 
     def nodes() -> None:
-        if len(quadrature.nodes):
-            put(nodes=quadrature.nodes, weights=quadrature.weights)
+        before = growing.measures.get(prefix)
+        if len(quadrature.nodes) > (before.probes if before else 0):
+            measure = growing.measures[prefix] = quadrature.measure(known)
+            places, shares = measure.rows()
+            put(nodes=places, weights=shares, nodes_known=len(known))
             if not prefix:
                 densities(growing)
 
@@ -166,6 +172,7 @@ def estimated_spectrum(growing: SpectrumGrowing, prefix: str, kind: str) -> Runn
         growing.operator("ggn") if convex else operator,
         known=pairs.top_vectors if convex else (pairs.top, pairs.top_vectors),
         relative=spec.trace_tolerance,
+        min_probes=MIN_PROBES,
         max_products=MAX_PROBES,
         seed=spec.seed + 2,
         block=BLOCK if size <= SMALL else 1,
@@ -190,6 +197,14 @@ def estimated_spectrum(growing: SpectrumGrowing, prefix: str, kind: str) -> Runn
     return growing.arrays
 
 
+def _known(pairs: Any, size: int) -> tuple[np.ndarray, Tensor]:
+    """The eigenvalues of both ends that meet the tolerance, with their vectors `(p, k)`; fewer than all p."""
+    flags = torch.cat([pairs.top_converged, pairs.bottom_converged]).cpu()
+    places = flags.nonzero()[:, 0][: size - 1]
+    vectors = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
+    return torch.cat([pairs.top, pairs.bottom]).cpu()[places].numpy(), vectors[:, places.to(vectors.device)]
+
+
 def value_arrays(lanczos: Lanczos) -> dict[str, Any]:
     """Eigenvalues as they stand, with estimated residuals: without vectors, so that it may be asked often."""
     top, high, bottom, low = lanczos.values()
@@ -212,28 +227,37 @@ def _measure(growing: SpectrumGrowing, operator: Any, norm: float) -> None:
     gradient = growing.gradient()
     growing.put(zero_threshold=growing.spec.zero_tolerance * norm)
     nodes, weights, bend = gradient_measure(operator, gradient, MEASURE_STEPS)
-    growing.done["gradient"] = len(nodes)
+    growing.done["gradient"] = int((weights > 0).sum())
     _put_gradient(growing, gradient, nodes, weights, bend)
 
 
 def _put_gradient(growing: SpectrumGrowing, gradient: Tensor, nodes: Tensor, weights: Tensor, bend: float) -> None:
     norm = float(gradient.double().norm())
     zero = growing.spec.zero_tolerance * float(growing.arrays["norm"])
-    growing.put(gradient_norm=norm, gradient_curvature=bend, newton_decrement=newton_decrement(nodes, weights, norm, zero))
+    decrement = newton_decrement(nodes, weights, norm, zero, None if growing.exact else growing.size)
+    growing.put(gradient_norm=norm, gradient_curvature=bend, newton_decrement=decrement)
 
 
 def densities(growing: SpectrumGrowing) -> None:
-    """The density on one grid for both operators, with a kernel that is a fixed share of the range; never rescaled."""
+    """The density on one grid for both operators; never rescaled.
+
+    The kernel is a fixed share of the range, or as much wider as it takes for the probes' steps to resolve it.
+    """
     arrays = growing.arrays
     names = [prefix for prefix in ("", "beside_") if f"{prefix}nodes" in arrays]
     ends = [arrays[f"{prefix}{name}"] for prefix in names for name in ("nodes", "eigenvalues_top", "eigenvalues_bottom")]
     values = np.concatenate([np.ravel(end) for end in ends])
     low, high = float(values.min()), float(values.max())
     width = WIDTH * (high - low) or max(abs(high), 1.0) * 1e-6
+    for measure in growing.measures.values():
+        coarse = np.linspace(low - 5 * width, high + 5 * width, GRID // 4)
+        width = measure.resolved_width(coarse, width)
     grid = np.linspace(low - 5 * width, high + 5 * width, GRID)
     growing.put(density_grid=grid, density_width=width)
     for prefix in names:
         mean, error, mass = density(arrays[f"{prefix}nodes"], arrays[f"{prefix}weights"], grid, width)
+        if prefix in growing.measures:
+            mean, error, _ = growing.measures[prefix].density(grid, width)
         growing.put(
             **{
                 f"{prefix}density": mean,

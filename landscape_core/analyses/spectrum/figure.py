@@ -55,6 +55,8 @@ def figure(
     colors = theme(dark)
     tints = (color or cuts(dark)[0], cuts(dark)[1])
     remarks = [*part.remarks(), *stamp(data, part)]
+    if log and kind == "density" and part.nodes is not None and not part.exact:
+        remarks.append("Bars near zero are rough: Ritz values gather there where eigenvalues do, but not at the same places.")
     layout = base_layout(colors, heading, color=color, caption=remarks, compact=compact)
     if kind == "eigenvalues":
         traces, axes = _ranked(part, colors, tints, dark)
@@ -144,7 +146,7 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool, z
     high = 10.0
     if part.nodes is not None and part.weights is not None:
         ends += [float(part.nodes.min()), float(part.nodes.max())]
-        at, mean, error = binned(part.nodes, part.weights, part.parameters, place)
+        at, mean = binned(part.nodes, part.weights, part.parameters, place)
         high = float(max(high, mean.max(initial=0.0)))
         below, middle = at < -0.5, np.abs(at) <= 0.5
         for mask, tint, name in (
@@ -155,16 +157,13 @@ def _spread(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool, z
             if not (mask & (mean > 0)).any():
                 continue
             bars = {"x": at[mask], "y": mean[mask], "width": np.where(middle[mask], 1.0, 1 / PER_DECADE) * 0.94}
-            spread = {} if part.exact else {"error_y": {"array": error[mask], "thickness": 1, "color": colors.muted}}
             hover = "about %{y:,.3g} eigenvalues<br>%{customdata}<extra></extra>"
             words = [_bin_words(a, zero) for a in at[mask]]
-            traces.append(
-                go.Bar(**bars, **spread, name=name, marker={"color": faint(tint, 0.65)}, hovertemplate=hover, customdata=words)
-            )
+            traces.append(go.Bar(**bars, name=name, marker={"color": faint(tint, 0.65)}, hovertemplate=hover, customdata=words))
     if part.beside and has(part.beside, "nodes", "weights"):
         nodes, weights = (np.asarray(part.beside[name], float) for name in ("nodes", "weights"))
         ends += [float(nodes.min()), float(nodes.max())]
-        at, mean, _ = binned(nodes, weights, part.parameters, place)
+        at, mean = binned(nodes, weights, part.parameters, place)
         line = {"color": BESIDE[dark], "width": 2, "shape": "hvh"}
         outline = {"x": at, "y": np.maximum(mean, FLOOR / 4), "mode": "lines", "line": line, "hoverinfo": "skip"}
         traces.append(go.Scatter(**outline, name=_beside_name(part)))
@@ -263,7 +262,7 @@ def _ranked(part: Spectrum, colors: Theme, tints: tuple[str, str], dark: bool) -
         if not keep.any():
             continue
         seen += list(np.abs(values[keep]))
-        words = [f"rank {r}: {number(v, 5)} ± {number(e, 2)}" for r, v, e in zip(ranks, values, errors, strict=True)]
+        words = [f"rank {r}: {number(v, 5)}, to within {number(e, 2)}" for r, v, e in zip(ranks, values, errors, strict=True)]
         style = {"marker": {"color": tint, "symbol": symbol, "size": 8}, "line": {"color": faint(tint, 0.5), "width": 1}}
         bars = {"array": errors[keep], "thickness": 1.5, "color": tint}
         kept = [word for word, inside in zip(words, keep, strict=True) if inside]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...linalg import SpectralMeasure
 from ...measuring.context import Context
 from ...measuring.growing import Growing
 from ...measuring.path import kinked, not_trained_on, rate_of
@@ -28,6 +29,7 @@ class SpectrumGrowing(Growing):
         self.entries = [objective.space.entries[i] for i in self.members]
         self.size = len(self.coordinates)
         self.matrix: Tensor | None = None  # the exact one, once it is there
+        self.measures: dict[str, SpectralMeasure] = {}  # of each matrix that is sampled
         self.asymmetry = 0.0  # of the exact matrix, relative to its norm: noise in its products
         super().__init__(context, _expected(spec, self.size, exact), vector_bytes=self.size * objective.theta.element_size())
         decay = float(context.training.get("weight_decay") or 0.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
 from ...drawing.limits import limit_row
-from ...drawing.numbers import number, percent, settled
+from ...drawing.numbers import number, percent, plus_minus, settled, span
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -18,6 +18,7 @@ from .point import negative, point, zeros
 from .spec import SpectrumSpec
 
 PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
+VAGUE = 0.25  # relative standard error from which on nothing is made of an estimate
 SOLID = 0.999  # captured mass of the density that needs no word
 
 
@@ -77,9 +78,9 @@ def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             verdict = "ok" if state != "beyond" else "note"
         words += " " + text(data, "stability_words")
     residual = np.asarray(data["residuals_top"], float)[0] if has(data, "residuals_top") else np.nan
-    spread = f" ± {number(residual * abs(top), 2)}" if np.isfinite(residual) and residual > 1e-9 else ""
+    within = f", to within {number(residual * abs(top), 2)}" if np.isfinite(residual) and residual > 1e-9 else ""
     formula = f"λ₁; stable while {rule} > λ₁ on a quadratic" if rule else "λ₁"
-    yield Reading("Sharpness", f"{number(top, 4)}{spread}", words, formula, COHEN, verdict)
+    yield Reading("Sharpness", f"{number(top, 4)}{within}", words, formula, COHEN, verdict)
 
 
 def _invariant(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -103,7 +104,7 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     words = f"Mean curvature {number(trace / p)}: what a random direction of unit length sees. " if p else ""
     top = np.asarray(data["eigenvalues_top"], float)
     if trace > 0 and top.size:
-        words += f"The {top.size} largest eigenvalues hold {number(100 * float(top.sum()) / trace, 3)} % of it. "
+        words += _held(float(top.sum()) / trace, (error or 0.0) / trace, top.size)
     if has(data, "trace_layers", "layer_names"):
         words += _largest_part(np.asarray(data["trace_layers"], float), np.asarray(data["layer_names"]), trace)
     if text(data, "trace_operator") == "ggn" and text(data, "operator_kind") == "hessian":
@@ -128,6 +129,15 @@ def _largest_part(values: Array, names: Array, trace: float) -> str:
     return f"{'Most of it belongs' if values[first] > 0.5 * trace else 'The largest part belongs'} to {names[first]}. "
 
 
+def _held(share: float, relative: float, k: int) -> str:
+    """What the k largest eigenvalues hold of a trace with this relative error; nothing where that is not known well."""
+    if relative > VAGUE:
+        return ""
+    largest = f"The {k} largest eigenvalues hold" if k > 1 else "The largest eigenvalue holds"
+    words = f"{largest} {percent(share)}{plus_minus(100 * share * relative, 100)} of it"
+    return words + (": negative ones take the rest away. " if share > 1 + 2 * share * relative else ". ")
+
+
 def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     count, gap = scalar(data, "outliers"), scalar(data, "outlier_gap")
     if count is None or gap is None:
@@ -148,15 +158,23 @@ def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
 
 def _flatness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     value, error, p = (scalar(data, name) for name in ("effective_dimension", "effective_dimension_error", "parameters"))
-    if value is None:
+    if value is None and not has(data, "effective_dimension_bounds"):
         return
-    spread = f" ± {number(error, 2)}" if error else ""
     words = f"Of {p:,.0f} directions this many are curved noticeably more than {number(spec.damping, 2)}." if p else ""
-    ratio = scalar(data, "participation")
+    if value is None:
+        low, high = (float(end) for end in np.asarray(data["effective_dimension_bounds"]))
+        said = span(number(low), number(high))
+        words += (
+            " Bounds that hold in 95 of 100 draws: so many products do not tell apart what lies near c. Raise lanczos_steps."
+        )
+    else:
+        said = f"{number(value)}{plus_minus(error, value)}"
+    ratio, spread = scalar(data, "participation"), scalar(data, "participation_error")
     if ratio is not None:
-        words += f" As many equal eigenvalues would share the squared curvature: {number(ratio, 3)}."
-    formula = f"Σ λ/(λ + c) over λ > 0, c = {number(spec.damping, 2)}; and (Σλ)² / Σλ²"
-    yield Reading("Effective dimension", f"{number(value, 3)}{spread}", words, formula, "MacKay 1992")
+        words += f" As many eigenvalues of equal size would have these sums of |λ| and λ²: {number(ratio)}"
+        words += f"{plus_minus(spread, ratio)}."
+    formula = f"Σ λ/(λ + c) over λ > 0, c = {number(spec.damping, 2)}; and (Σ|λ|)² / Σλ²"
+    yield Reading("Effective dimension", said, words, formula, "MacKay 1992")
 
 
 def _beside(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
@@ -242,9 +260,11 @@ def _density(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     words = f"Every eigenvalue is drawn as a bell of standard deviation {number(width, 2)}; a single one stands at height 1. "
     if not exact:
         probes, steps = np.asarray(data["nodes"]).shape if has(data, "nodes") else (0, 0)
+        known = int(scalar(data, "nodes_known") or 0)
         words += (
-            f"Estimated from {probes} random vectors with {steps} products each; the band is one standard error. What is "
-            "closer together than the kernel is not told apart, and around single eigenvalues trust the stems, not the curve. "
+            (f"{known} eigenvalues are taken as they were found, the rest is estimated" if known else "Estimated")
+            + f" from {probes} random vectors with {steps - known} products each; the band is one standard error. What is "
+            "closer together than the kernel is not told apart. "
         )
     if mass < SOLID:
         words += f"{number(100 * (1 - mass), 2)} % of it lies outside the axis and is not put back by rescaling."

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from landscape_core.__main__ import main
-from landscape_core.analyses.spectrum.compute import outliers, share_bounds
+from landscape_core.analyses.spectrum.compute import outliers
 from landscape_core.analyses.spectrum.spec import SpectrumSpec
 from landscape_core.jobs.execute import analyse
 from landscape_core.measuring.context import Context, Trajectory
@@ -98,7 +98,7 @@ def test_every_number_of_the_exact_spectrum_is_that_of_the_dense_matrix():
     assert result["newton_decrement"] == pytest.approx(0.5 * ((vectors.T @ g)[keep] ** 2 / np.abs(values[keep])).sum())
     positive = np.maximum(values, 0)
     assert result["effective_dimension"] == pytest.approx((positive / (positive + 0.05)).sum())
-    assert result["participation"] == pytest.approx(values.sum() ** 2 / (values**2).sum())
+    assert result["participation"] == pytest.approx(np.abs(values).sum() ** 2 / (values**2).sum())
     scale = np.abs(given.objective.theta.numpy())
     assert result["sharpness_invariant"] == pytest.approx(np.linalg.eigvalsh(scale[:, None] * matrix * scale)[-1])
     assert result["eigenvectors"].shape == (len(values), 4)
@@ -195,7 +195,31 @@ def relu():
 
 @pytest.fixture(scope="module")
 def both(relu):
-    return spectrum(relu), spectrum(relu, method="lanczos", probes=6, lanczos_steps=30)
+    return spectrum(relu), spectrum(relu, method="lanczos", probes=3, lanczos_steps=110)
+
+
+def test_an_effective_dimension_that_no_step_resolves_is_bounds(relu):
+    exact, estimate = (spectrum(relu, method=m, damping=1e-5, lanczos_steps=40) for m in ("dense", "lanczos"))
+    assert math.isnan(estimate["effective_dimension"])
+    assert math.isnan(estimate["effective_dimension_error"])
+    low, high = estimate["effective_dimension_bounds"]
+    assert 0 < low < exact["effective_dimension"] < high <= 760
+    assert (exact["effective_dimension_bounds"] == exact["effective_dimension"]).all()
+
+
+def test_what_lanczos_found_is_no_estimate(both):
+    """Its eigenvalues stand among the nodes with the weight of one each, and the density has them without an error."""
+    exact, estimate = both
+    known = int(estimate["nodes_known"])
+    assert known == 15
+    assert (estimate["weights"][:, :known] == 1 / 760).all()
+    assert estimate["weights"].sum(1) == pytest.approx(np.ones(3))
+    found = np.sort(np.r_[estimate["eigenvalues_top"], estimate["eigenvalues_bottom"]])
+    assert np.array_equal(np.sort(estimate["nodes"][0, :known]), found)
+    at = np.abs(estimate["density_grid"] - exact["eigenvalues_top"][0]).argmin()
+    single = 1 / (760 * estimate["density_width"] * (2 * np.pi) ** 0.5)
+    assert estimate["density"][at] == pytest.approx(single, rel=0.05)
+    assert estimate["density_error"][at] < 0.01 * single
 
 
 def test_lanczos_finds_what_the_matrix_has(both):
@@ -206,7 +230,7 @@ def test_lanczos_finds_what_the_matrix_has(both):
         assert (np.abs(estimate[f"eigenvalues_{end}"] - exact[f"eigenvalues_{end}"]) <= allowed).all()
     assert estimate["sharpness_invariant"] == pytest.approx(exact["sharpness_invariant"], rel=1e-3)
     assert estimate["gradient_curvature"] == pytest.approx(exact["gradient_curvature"], rel=1e-9)
-    assert 0 < estimate["newton_decrement"] <= exact["newton_decrement"] * 1.01
+    assert math.isnan(estimate["newton_decrement"])  # most of it comes from eigenvalues that its space has not found
 
 
 def test_estimates_lie_within_their_errors(both):
@@ -216,12 +240,15 @@ def test_estimates_lie_within_their_errors(both):
     assert abs(estimate["trace"] - exact["trace"]) <= 4 * estimate["trace_standard_error"]
     off = np.abs(estimate["trace_layers"] - exact["trace_layers"])
     assert (off <= 5 * estimate["trace_layers_standard_error"] + 1e-9).all()
-    assert abs(estimate["negative_share"] - exact["negative_share"]) <= 4 * estimate["negative_share_error"] + 0.02
     for name in ("negative_share", "nullity"):
         low, high = estimate[f"{name}_bounds"]
-        assert low - 0.01 * high <= exact[name] <= high * 1.01
-    assert abs(estimate["nullity"] - exact["nullity"]) <= 4 * estimate["nullity_error"]
-    assert abs(estimate["effective_dimension"] - exact["effective_dimension"]) <= 5 * estimate["effective_dimension_error"] + 2
+        assert low <= exact[name] <= high
+        # So many steps do not tell which of the many eigenvalues near zero lie on which side of it.
+        assert math.isnan(estimate[name])
+        assert math.isnan(estimate[f"{name}_error"])
+    for name in ("effective_dimension", "participation"):
+        assert 0 < estimate[f"{name}_error"] < 0.25 * exact[name]
+        assert abs(estimate[name] - exact[name]) <= 4 * estimate[f"{name}_error"]
     assert estimate["outliers"] == exact["outliers"]
     assert 0.98 < estimate["density_mass"] <= 1.001
 
@@ -320,13 +347,6 @@ def test_the_gradients_measure_has_its_moments():
     assert bend == pytest.approx(float((a @ g).norm() / g.norm()))
     nodes, weights, bend = gradient_measure(a, torch.zeros(30, dtype=torch.float64), 8)
     assert newton_decrement(nodes, weights, 0.0, 0.0) == bend == 0
-
-
-def test_a_quadrature_proves_no_more_than_its_nodes_around_a_threshold():
-    nodes, weights = np.array([[-2.0, -1, 0, 1]]), np.array([[0.1, 0.2, 0.3, 0.4]])
-    assert share_bounds(nodes, weights, -0.5) == pytest.approx((0.1, 0.6))
-    assert share_bounds(nodes, weights, -3) == pytest.approx((0, 0.1))
-    assert share_bounds(nodes, weights, 5) == pytest.approx((0.6, 1))
 
 
 def test_outliers_are_counted_at_the_largest_gap():
