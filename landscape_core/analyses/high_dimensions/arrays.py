@@ -24,10 +24,14 @@ ARRAYS = (
     Variable("layer_names", "Names of these weights.", "layers"),
     Variable("layer_law", "Expected profile of these norms with random weights as large as the first checkpoint's.", "layers"),
     Variable("sharpness", "Largest eigenvalue, from below where it is estimated.", "t", CURVATURE),
-    Variable("flat_share", "Eigenvalues that count as flat.", "t", COUNTED),
-    Variable("flat_share_error", "Standard error of it; 0 for the exact matrix.", "t", COUNTED),
-    Variable("negative_share", "Eigenvalues that count as negative.", "t", COUNTED),
-    Variable("negative_share_error", "Standard error of it; 0 for the exact matrix.", "t", COUNTED),
+    Variable("flat_share", "Eigenvalues that count as flat; the middle of bounds where estimated.", "t", COUNTED),
+    Variable(
+        "flat_share_error", "How far these bounds are off, which hold in 95 of 100; 0 for the exact matrix.", "t", COUNTED
+    ),
+    Variable("negative_share", "Eigenvalues that count as negative; the middle of bounds where estimated.", "t", COUNTED),
+    Variable(
+        "negative_share_error", "How far these bounds are off, which hold in 95 of 100; 0 for the exact matrix.", "t", COUNTED
+    ),
     Variable("top_trace_share", "What the `outliers` largest eigenvalues hold of the trace.", "t", "share of the trace"),
     Variable("curvature_steps", "Steps at which eigenvalues are counted.", "c", "steps"),
     Variable("outliers", "How many largest eigenvalues are held against the trace."),

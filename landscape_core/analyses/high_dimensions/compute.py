@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...linalg import Quadrature, basis, cosine, function_of, pca, random_walk_share, share, share_below
+from ...linalg import Quadrature, SpectralMeasure, basis, cosine, pca, random_walk_share, share
 from ...measuring.context import Context, Trajectory
 from ...measuring.growing import Growing, Running
 from ...measuring.path import evenly, own_step, stored_statistics
@@ -201,7 +201,7 @@ def _counted(
     outliers: int,
     exact: bool,
 ) -> Running:
-    """How many eigenvalues are flat and how many negative: exactly, or estimated by quadrature with a standard error."""
+    """How many eigenvalues are flat and how many negative: exactly, or the middle of bounds by quadrature."""
     operator, size = objective.hessian(theta), len(theta)
     if exact:
         matrix = operator.dense().double()
@@ -223,17 +223,23 @@ def _shares(spec: HighDimensionsSpec, nodes: Any, weights: Any, size: int, outli
     """Shares of eigenvalues by size and sign, from nodes and weights `(probes, m)` of the spectral measure."""
     norm = float(np.abs(nodes).max())
     flat, zero = (tolerance * norm for tolerance in spec.tolerances(size))
-    counts = [share_below(nodes, weights, threshold) for threshold in (-flat, flat, -zero)]
-    (below, below_error), (above, above_error), (negative, negative_error) = counts
-    trace, trace_error = function_of(nodes, weights, lambda t: t, size)
-    known = trace > 0 and (exact or trace_error < VAGUE * trace)
+    if exact:
+        counts = [(float(share),) * 2 for share in ((nodes < -flat).mean(), (nodes <= flat).mean(), (nodes < -zero).mean())]
+        trace, known = float(nodes.sum()), bool(nodes.sum() > 0)
+    else:
+        measure = SpectralMeasure(nodes, weights, size)
+        counts = [measure.share_bounds(threshold) for threshold in (-flat, flat, -zero)]
+        found = measure.total(lambda t: t)
+        trace, known = found.value, 0 < found.error < VAGUE * found.value
+    (below, beyond), (inside, above), (negative, most) = counts
+    least = max(0.0, inside - beyond)
     # Ritz values approach eigenvalues from within, so the estimate of the top is from below: the largest of the probes.
     top = max(float(np.sort(row)[::-1][:outliers].sum()) for row in nodes)
     return {
         "sharpness": float(nodes.max()),
-        "flat_share": max(0.0, above - below),
-        "flat_share_error": 0.0 if exact else float(np.hypot(below_error, above_error)),
-        "negative_share": negative,
-        "negative_share_error": 0.0 if exact else negative_error,
+        "flat_share": (least + above - below) / 2,
+        "flat_share_error": (above - below - least) / 2,
+        "negative_share": (negative + most) / 2,
+        "negative_share_error": (most - negative) / 2,
         "top_trace_share": top / trace if known else float("nan"),
     }

@@ -136,8 +136,8 @@ def test_an_estimate_says_how_far_it_may_be_off():
     exact, estimate = (measured(given, method=m, flat_tolerance=1e-2, zero_tolerance=1e-2) for m in ("dense", "lanczos"))
     np.testing.assert_allclose(estimate["sharpness"], exact["sharpness"], rtol=1e-3)
     for name in ("flat_share", "negative_share"):
-        assert (np.abs(estimate[name] - exact[name]) <= 3 * estimate[f"{name}_error"] + 0.02).all()
-        assert (estimate[f"{name}_error"] >= 0).all()
+        assert (np.abs(estimate[name] - exact[name]) <= estimate[f"{name}_error"]).all()  # a bound
+        assert (estimate[f"{name}_error"] > 0).all()
 
 
 def test_the_law_of_depth_is_claimed_for_chains_of_relu_layers_only(plain):
