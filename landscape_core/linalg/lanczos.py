@@ -219,7 +219,9 @@ class Lanczos:
 
     def _small(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (ascending) and eigenvectors of V'HV in float64."""
-        return np.linalg.eigh(self._projected[: self.count, : self.count])
+        values, vectors = np.linalg.eigh(self._projected[: self.count, : self.count])
+        self._scale = max(self._scale, float(np.abs(values).max(initial=0.0)))
+        return values, vectors
 
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Places of the wanted among ascending Ritz values: top descending, bottom ascending; no place twice."""

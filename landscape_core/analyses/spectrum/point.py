@@ -202,7 +202,7 @@ def zeros(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         return
     causes, reasons = scalar(data, "nullity_counted"), text(data, "nullity_reasons")
     counted = int(predicted if causes is None else causes)
-    because = f"Counted causes give {counted:,}: {reasons}." if counted else ""
+    because = f"Counted: {reasons}." if counted else ""
     verdict: Verdict = "ok"
     if text(data, "method") == "dense":
         found = round(scalar(data, "nullity") or 0.0)
@@ -218,11 +218,11 @@ def zeros(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             words = f"{because} {_are(found - counted, 'more ' if counted else '')} of unknown cause.".strip()
     else:
         value = f"at least {counts.zero:,} of {p:,.0f}" if counts.zero else "none found"
-        words = because
+        words = f"{because} An estimate cannot tell an exact zero from a very small eigenvalue, so their number is not known."
         if has(data, "nullity_bounds") and np.isfinite(np.asarray(data["nullity_bounds"])).all():
-            low, high = (round(float(bound)) for bound in np.asarray(data["nullity_bounds"]))
-            value = f"{span(f'{max(low, counts.zero):,}', f'{max(high, counts.zero):,}')} of {p:,.0f}"
-        words += " An estimate cannot tell an exact zero from a very small eigenvalue, so their number is not known."
+            low, high = (max(round(float(bound)), counts.zero) for bound in np.asarray(data["nullity_bounds"]))
+            value = f"{span(f'{low:,}', f'{high:,}')} of {p:,.0f}"
+            words = words if low < high else because
     if reasons and not counted and not (text(data, "method") == "dense" and not round(scalar(data, "nullity") or 0.0)):
         words += f" {reasons[:1].upper()}{reasons[1:]}."
     yield Reading("Zero eigenvalues", value, words.strip(), _zero_rule(counts, spec), "", verdict)

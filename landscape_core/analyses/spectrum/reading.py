@@ -52,10 +52,16 @@ def _largest(data: Known) -> float | None:
     return float(np.asarray(data["eigenvalues_top"])[0]) if has(data, "eigenvalues_top") else None
 
 
+def _rounding(data: Known) -> float:
+    """What rounding leaves of an eigenvalue that is zero."""
+    return (1e-6 if text(data, "arithmetic") == "float32" else 1e-12) * (scalar(data, "norm") or 0.0)
+
+
 def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     top = _largest(data)
     if top is None:
         return
+    top = settled(top, _rounding(data))
     limit, kind, rule = scalar(data, "stability_limit"), text(data, "stability_kind"), text(data, "stability_rule")
     verdict: Verdict = "ok"
     if spec.operator != "hessian" or limit is None:
@@ -78,7 +84,8 @@ def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             verdict = "ok" if state != "beyond" else "note"
         words += " " + text(data, "stability_words")
     residual = np.asarray(data["residuals_top"], float)[0] if has(data, "residuals_top") else np.nan
-    within = f", to within {number(residual * abs(top), 2)}" if np.isfinite(residual) and residual > 1e-9 else ""
+    error = float(residual * abs(top))
+    within = f", to within {number(error, 2)}" if error > max(1e-9 * abs(top), _rounding(data)) else ""
     formula = f"λ₁; stable while {rule} > λ₁ on a quadratic" if rule else "λ₁"
     yield Reading("Sharpness", f"{number(top, 4)}{within}", words, formula, COHEN, verdict)
 
@@ -100,7 +107,8 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     trace, error, p = (scalar(data, name) for name in ("trace", "trace_standard_error", "parameters"))
     if trace is None:
         return
-    spread = f" ± {number(error, 2)}" if error else ""
+    trace = settled(trace, (p or 1) * _rounding(data))
+    spread = plus_minus(error, (p or 1) * (scalar(data, "norm") or 0.0))
     words = f"Mean curvature {number(trace / p)}: what a random direction of unit length sees. " if p else ""
     top = np.asarray(data["eigenvalues_top"], float)
     if trace > 0 and top.size:
@@ -168,7 +176,7 @@ def _flatness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
             " Bounds that hold in 95 of 100 draws: so many products do not tell apart what lies near c. Raise lanczos_steps."
         )
     else:
-        said = f"{number(value)}{plus_minus(error, value)}"
+        said = f"{number(settled(value, 1e-9))}{plus_minus(error, value)}"
     ratio, spread = scalar(data, "participation"), scalar(data, "participation_error")
     if ratio is not None:
         words += f" As many eigenvalues of equal size would have these sums of |λ| and λ²: {number(ratio)}"

@@ -368,3 +368,27 @@ def test_a_gradient_is_small_or_not_whatever_the_units():
     assert relative_gradient(0.0, 0.0, 1.0) == 0
     assert relative_gradient(1e-300, 0.0, 1.0) == math.inf
     assert math.isnan(relative_gradient(math.nan, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("units", [1e-9, 1.0, 1e9])
+def test_zero_and_small_are_the_same_in_both_methods(units):
+    values = np.linspace(-1, 1, 50) ** 3
+    at = 0.3 * np.ones(50)
+    exact, estimate = (
+        landscape_core.compute("spectrum", quadratic(values, at, units, turned=True), method=method, k=2, k_bottom=2)
+        for method in ("dense", "lanczos")
+    )
+    for name in ("zero_threshold", "gradient_relative", "norm"):
+        assert float(estimate[name]) == pytest.approx(float(exact[name]), rel=1e-3)
+    assert float(exact["zero_threshold"]) == pytest.approx(1e-6 * units)
+
+
+def test_rounding_is_spelled_as_zero():
+    for method in ("dense", "lanczos"):
+        result = landscape_core.compute("spectrum", quadratic([0, 0, -2, -3], turned=True), method=method)
+        found = cards(result)
+        assert found["Sharpness"].value.partition(",")[0] == "0"
+        flat = landscape_core.compute("spectrum", quadratic([-1, -1, 1, 1], turned=True), method=method, k=1, k_bottom=1)
+        assert cards(flat)["Trace"].value.partition(" ")[0] == "0"
+        everything = " ".join(f"{item.value} {item.words}" for item in (*found.values(), *cards(flat).values()))
+        assert not re.search(r"e−1[0-9]", everything), everything
