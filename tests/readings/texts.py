@@ -1,0 +1,174 @@
+"""What is asked of every odd situation, and the text of what is answered: a line for each reading, or the sentence why there is
+no result.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import landscape_core
+from landscape_core.analyses import ANALYSES
+from landscape_core.jobs.execute import start
+from landscape_core.specs import InputError, Result
+
+from ..analyses.running import small
+from .makers import past
+from .odd import NAMED, Odd
+
+TEXTS = Path(__file__).parent / "texts"
+
+# The forms in which an analysis is asked, by name; one that is not here is asked in the small form of the contract tests.
+LANCZOS = {"method": "lanczos", "k": 3, "k_bottom": 2, "probes": 4, "lanczos_steps": 20}
+GAUSSIAN = {"directions": "gaussian", "ignore": "none"}
+PLANE = {"resolution": 7, "flow": 3}
+FORMS: dict[str, dict[str, dict[str, Any]]] = {
+    "spectrum": {
+        "exact": {},
+        "lanczos": LANCZOS,
+        "no-bottom": {**LANCZOS, "k_bottom": 0},
+        "ggn": {"operator": "ggn", "beside": "hessian"},
+        "fisher": {"operator": "empirical_fisher"},
+        "block": {"layers": "first"},
+        "rescaled": {"rescale": 2.0, "k": 2, "k_bottom": 1},
+        "with-decay": {"weight_decay": True, "k": 2, "k_bottom": 1},
+        "over-run": {"over": "run", "k": 2, "k_bottom": 1, "checkpoints": 5},
+    },
+    "surface": {
+        "filter": {**PLANE, "spectrum": True},
+        "copies": {**PLANE, "ignore": "copy"},
+        "gaussian": {**PLANE, **GAUSSIAN, "extent": 0.1, "spectrum": True},
+        "lines": {"dimensions": 1, "repeats": 10, "resolution": 9, **GAUSSIAN},
+        "eigenvectors": {**PLANE, "directions": "eigenvectors"},
+        "gradient": {"directions": "gradient", "resolution": 7, "flow": 0, "extent": 1e-3},
+        "path": {**PLANE, "directions": "pca"},
+        "far": {**GAUSSIAN, "resolution": 5, "extent": 1e200, "flow": 0},
+    },
+    "overlap": {"exact": {}, "lanczos": {"method": "lanczos", "k": 2, "minibatches": 2, "minibatch_size": 10}},
+    "counterfactual": {"small": {"steps": 24, "records": 6, "refresh": 8}},
+    "high_dimensions": {"exact": {}, "estimate": {"method": "lanczos", "k": 2, "probes": 4, "lanczos_steps": 10}},
+}
+TRAINING = {"optimizer": "sgd", "lr": 0.05, "batch_size": 0}  # of a bare loss, which nobody has trained
+
+
+def questions() -> list[tuple[str, str]]:
+    """Every (analysis, form), for the analyses of the one list."""
+    listed = [item.name for item in ANALYSES.values() if item.listed]
+    return [(kind, form) for kind in listed for form in FORMS.get(kind, {"small": {}})]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one question: the lines, `name: value [verdict] | words` for each reading, or one that is refused."""
+
+    lines: tuple[str, ...]
+    result: Result | None
+    warned: tuple[str, ...]  # by numpy or torch, where nobody sees it
+    broken: str = ""  # anything but an InputError
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+@functools.cache
+def answer(name: str, kind: str, form: str) -> Answer:
+    """The answer to one question of one situation, made once in a process."""
+    odd = NAMED[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result, lines, broken = None, (), ""
+        try:
+            result = _result(odd, kind, _asked(odd, kind, form))
+            rows = landscape_core.reading(result)
+            lines = tuple(f"{row.name}: {row.value} [{row.verdict}] | {row.words}" for row in rows)
+        except InputError as error:
+            lines = (f"refused: | {error}",)
+        except Exception as error:  # what a person must never see
+            broken = f"{type(error).__name__}: {error}"
+            lines = (f"broken: | {broken}",)
+    warned = {f"{item.category.__name__}: {str(item.message).splitlines()[0]}" for item in caught}
+    return Answer(lines, result, tuple(sorted(warned)), broken)
+
+
+def _asked(odd: Odd, kind: str, form: str) -> dict[str, Any]:
+    """The fields of the Spec."""
+    item = ANALYSES[kind]
+    fields = dict(FORMS[kind][form]) if kind in FORMS else small(item)
+    fields |= {name: value for name, value in odd.fields.items() if name in item.spec.model_fields}
+    if odd.make is not None and kind == "counterfactual":
+        fields |= TRAINING
+    if fields.get("layers") == "first":
+        source = _source(odd.name)
+        fields["layers"] = ("0",) if isinstance(source, str) else (source.space.entries[0].name,)
+    return fields
+
+
+def _result(odd: Odd, kind: str, fields: Mapping[str, Any]) -> Result:
+    source = _source(odd.name)
+    if not isinstance(source, str):
+        found: Result = landscape_core.compute(kind, source, home=home(), path=_path(odd.name), **fields)
+        return found
+    steps = start(kind, source, ANALYSES[kind].spec.parse(fields), home())
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@functools.cache
+def _source(name: str) -> Any:
+    """The loss, or the reference of the run's last checkpoint."""
+    odd = NAMED[name]
+    if odd.make is not None:
+        return odd.make()
+    assert odd.record is not None
+    odd.record(home(), name)
+    return f"{name}@last"
+
+
+@functools.cache
+def _path(name: str) -> Any:
+    return past(_source(name))
+
+
+@functools.cache
+def home() -> Path:
+    """Where the runs are recorded; gone with the process."""
+    place = Path(tempfile.mkdtemp(prefix="readings-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
+# -- the texts that are kept ---------------------------------------------------------------------------------------------------
+
+NUMBER = re.compile(r"[−-]?(?:\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?|∞)")
+
+
+def masked(words: str) -> str:
+    """The words with # for every number: numbers differ from machine to machine."""
+    return NUMBER.sub("#", words)
+
+
+def kept(name: str, kind: str) -> str:
+    """What is kept of one situation and one analysis: every line once, behind the forms that gave it."""
+    forms = [form for analysis, form in questions() if analysis == kind]
+    seen: dict[str, tuple[str, list[str]]] = {}
+    for form in forms:
+        for line in answer(name, kind, form).lines:
+            seen.setdefault(masked(line), (line, []))[1].append(form)
+    head = f"{name}: {NAMED[name].truth}\n\n"
+    return head + "".join(f"({', '.join(given)}) {line}\n" for line, given in seen.values())
+
+
+def place(name: str, kind: str) -> Path:
+    return TEXTS / kind / f"{name}.txt"
