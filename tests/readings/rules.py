@@ -16,12 +16,13 @@ from .texts import Answer, answer, home
 
 CLASSES = ("minimum", "maximum", "strict saddle", "degenerate", "degenerate, downhill", "not critical", "unresolved", "none")
 
+ROUNDING = 1e-12  # of the unit of a situation: smaller numbers are rounding
+
 # How numbers and sentences look, by a name for the fault.
 SPELLING = {
-    "nan": r"\bnan\b|not a number|\binf\b|\bNone\b",
+    "nan": r"\bnan\b|not a number(?! there)|\binf\b|: None\b",
     "minus zero": r"(?<![\w.])[−-]0(?![\d.,])",
     "plus or minus zero": r"± 0(?![\d.,])",
-    "digits of rounding": r"\de[−-](1[3-9]|[2-9]\d)\b",
     "another speller": r"\de[+-]\d|(?<![\w)])-\d",
     "from a value to the same": r"(?<![\w.,−])([−\d][\d.,e−]*(?: %)?) to \1(?![\w.,])",
     "one of many": r"(?<![\d.,])(?<!− )1 (?:random )?"
@@ -61,7 +62,12 @@ def _lines(fault: str, fragment: str, made: Answer, only: str = "") -> Iterator[
 
 def _spelling(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     for name, fragment in SPELLING.items():
-        yield from _lines(name, fragment, made)
+        only = r"^(?!refused).*" if name == "another speller" else ""  # what was typed is shown as it was typed
+        yield from _lines(name, only + f"(?:{fragment})" if only else fragment, made)
+    for line in made.lines:
+        small = [float(value.replace("−", "-")) for value in re.findall(r"\d[\d.]*e[−-]\d+", line)]
+        if any(value < ROUNDING * odd.unit for value in small):
+            yield f"digits of rounding | {line.partition(':')[0]}"
     for line in made.lines:
         words = line.partition("] | ")[2].strip()
         if words and not (words[0].isupper() or words[0] in "“‖λ|θ" or words[0].isdigit() or words[0] in "−"):
@@ -84,7 +90,9 @@ def _network(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
 def _loss(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     """Sentences fit the loss: classes only where there are some, chance of the sample only where it is known."""
     if odd.loss != "cross-entropy":
-        yield from _lines("a classifier where there is none", "softmax|[Cc]lassifie[rd]|C − 1|than there are classes", made)
+        yield from _lines("softmax where there is none", "softmax", made)
+    if not odd.classes:
+        yield from _lines("a classifier where there is none", "[Cc]lassifie[rd]|C − 1|than there are classes", made)
     if odd.coupled:
         yield from _lines("an error of a coupled loss", "±|could be chance|± 0", made, "At the centre")
         yield from _lines("a mean over samples of a coupled loss", "mean over", made, "Loss")
@@ -95,7 +103,7 @@ def _decay(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     if not training.get("weight_decay"):
         yield from _lines("decay where there is none", "run's weight decay|every eigenvalue is larger by", made)
     elif training["optimizer"] == "adamw":
-        yield from _lines("decay that is part of no loss", "would be larger|shift|decay is (a )?part of th", made)
+        yield from _lines("decay that is part of no loss", "would be larger|would shift|decay is (a )?part of th", made)
     if training.get("optimizer") in ("adam", "adamw"):
         yield from _lines("a limit of an adaptive optimiser", r"2/lr|2β", made)
 
