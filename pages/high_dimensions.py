@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 from dash import Input, Output, callback, dcc, html
 from dash.development.base_component import Component
 
+from landscape_core.analyses.high_dimensions.claim import Claim
 from landscape_core.analyses.high_dimensions.law_figures import LARGEST, LAWS, law_figure, volume_words
-from landscape_core.analyses.high_dimensions.reading import Claim, claims
+from landscape_core.analyses.high_dimensions.reading import claims
 from landscape_core.drawing.numbers import raised
 from landscape_core.drawing.style import message_figure
 from landscape_core.specs import InputError

@@ -16,7 +16,7 @@ ANALYSIS = Analysis(
     "High dimensions",
     "Which three-dimensional intuitions fail here?",
     HighDimensionsSpec,
-    version=4,
+    version=5,
     order=40,
     icon="high_dimensions",
     form=(

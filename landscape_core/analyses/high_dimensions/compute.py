@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...linalg import Quadrature, SpectralMeasure, basis, cosine, pca, random_walk_share, share
+from ...linalg import Quadrature, SpectralMeasure, basis, cosine, pca, random_walk_law, share
+from ...linalg.operators import generator
 from ...measuring.context import Context, Trajectory
 from ...measuring.growing import Growing, Running
 from ...measuring.path import evenly, own_step, stored_statistics
-from ...measuring.top_space import dense_allowed
+from ...measuring.top_space import classes_of, dense_allowed
 from ...objective import Objective
 from ...specs import InputError
 from .laws import depth_profile
@@ -27,8 +28,10 @@ SLOPES = (
     "plane_share_path",
     "plane_share_random",
 )
-CURVATURES = ("sharpness", "flat_share", "flat_share_error", "negative_share", "negative_share_error", "top_trace_share")
+COUNTED = ("flat_share", "negative_share", "top_trace_share", "top_absolute_share")
+CURVATURES = ("sharpness", *COUNTED, *(f"{name}_error" for name in COUNTED))
 SLOPE_COST = 10.0  # of a loss with its gradient, in products of the Hessian with a vector: for the progress bar
+DRAWS = 12  # of random layers, for what their law deviates by
 VAGUE = 0.2  # relative error of an estimated trace from which on no share of it is given
 PLAIN = (nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU)  # of these the law of depth holds
 
@@ -59,7 +62,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     series |= {"layer_gradient_norms": np.full((len(steps), len(layers)), np.nan)}
     size = objective.space.size
     growing = Growing(context, vector_bytes=size * objective.theta.element_size())
-    growing.resumed(series, steps=steps)
+    resumed = growing.resumed(series, steps=steps)
     # From the end, so that one is the last.
     looked = [steps[i] for i in np.unique(np.linspace(len(steps) - 1, 0, spec.curvature).round().astype(int))]
     each = float(size if exact else spec.probes * min(spec.lanczos_steps, size))
@@ -70,12 +73,15 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     outputs = objective.logits(thetas[0]).shape[-1]
     outliers = min(size, spec.k or max(1, outputs - 1))
     flat, zero = spec.tolerances(size)
-    growing.put(parameters=size, sample_size=objective.size())
+    growing.put(parameters=size, sample_size=objective.size(), classes=classes_of(objective))
     growing.put(
         steps=np.array(steps), curvature_steps=np.array(looked, dtype=int), outliers=outliers, **_lengths(thetas), **facts
     )
     growing.put(flat_tolerance=flat, zero_tolerance=zero)
-    growing.put(layer_names=np.array([entry.name for entry in layers]), layer_law=depth_law(objective, thetas[0]), **series)
+    law = depth_law(objective, thetas[0])
+    left = growing.partial.get("layer_law_deviation") if resumed else None
+    spread = depth_deviation(objective, thetas[0], law, spec.seed) if left is None else float(left)
+    growing.put(layer_names=np.array([entry.name for entry in layers]), layer_law=law, layer_law_deviation=spread, **series)
     for i, theta in enumerate(thetas):
         growing.done["slopes"] = int(SLOPE_COST * (i + 1))
         if np.isnan(series["loss"][i]):
@@ -128,15 +134,16 @@ def _lengths(thetas: Tensor) -> dict[str, Any]:
 
 def _plane(path: Trajectory) -> tuple[Tensor | None, dict[str, float]]:
     """The plane `(p, 2)` of the path's two principal axes about its mean, what it explains, and what of a random walk."""
-    unknown = {"explained_variance": float("nan"), "explained_variance_null": float("nan")}
+    names = ("explained_variance", "explained_variance_null", "explained_variance_null_deviation")
+    unknown = dict.fromkeys(names, float("nan"))
     if len(path.steps) < 3 or not bool(path.thetas.isfinite().all()):
         return None, unknown
     try:
         found = pca(path.thetas, 2, centered=True)
     except InputError:  # they lie on a line
         return None, unknown
-    null = random_walk_share(np.array(path.steps), 2, centered=True)
-    return found.axes.to(path.thetas.device), {"explained_variance": float(found.shares.sum()), "explained_variance_null": null}
+    law = random_walk_law(np.array(path.steps), 2, path.thetas.shape[1], centered=True)
+    return found.axes.to(path.thetas.device), dict(zip(names, (float(found.shares.sum()), *law), strict=True))
 
 
 def _random_plane(spec: HighDimensionsSpec, thetas: Tensor) -> Tensor | None:
@@ -188,6 +195,29 @@ def depth_law(objective: Objective, theta: Tensor) -> np.ndarray:
     return depth_profile(shapes, squares, [0.0 if b is None else float(b.square().sum()) for b in biases], signal)
 
 
+def depth_deviation(objective: Objective, theta: Tensor, law: np.ndarray, seed: int) -> float:
+    """How far such networks deviate from that law: of log(first / last hidden gradient norm), the root mean square over draws.
+
+    Each draw has Gaussian weights and biases as large, layer by layer, as theta's, and the gradient of the loss itself. NaN
+    where there is no law, or most draws have lost the gradient of a layer.
+    """
+    if not np.isfinite(law).all() or len(law) < 2:
+        return float("nan")
+    last = -2 if len(law) > 2 else -1
+    expected, found = float(np.log(law[0]) - np.log(law[last])), []
+    for i in range(DRAWS):
+        source = generator(seed, i)
+        parts = []
+        for part in objective.space.split(theta.double()).values():
+            drawn = torch.randn(part.shape, generator=source, dtype=torch.float64).to(part)
+            parts.append((drawn * (part.norm() / drawn.norm())).reshape(-1))
+        gradients = objective.space.split(objective.gradient(torch.cat(parts).to(theta)).double()).values()
+        norms = [float(gradient.norm()) for gradient in gradients if gradient.dim() > 1]
+        if norms[0] > 0 and norms[last] > 0:
+            found.append(np.log(norms[0]) - np.log(norms[last]) - expected)
+    return float(np.sqrt(np.mean(np.square(found)))) if 2 * len(found) > DRAWS else float("nan")
+
+
 # -- its curvature -------------------------------------------------------------------------------------------------------
 
 
@@ -223,23 +253,30 @@ def _shares(spec: HighDimensionsSpec, nodes: Any, weights: Any, size: int, outli
     """Shares of eigenvalues by size and sign, from nodes and weights `(probes, m)` of the spectral measure."""
     norm = float(np.abs(nodes).max())
     flat, zero = (tolerance * norm for tolerance in spec.tolerances(size))
+    sums: dict[str, tuple[float, float]] = {}
+    functions = {"trace": lambda t: t, "absolute": np.abs}
     if exact:
         counts = [(float(share),) * 2 for share in ((nodes < -flat).mean(), (nodes <= flat).mean(), (nodes < -zero).mean())]
-        trace, known = float(nodes.sum()), bool(nodes.sum() > 0)
+        sums |= {name: (float(function(nodes).sum()), 0.0) for name, function in functions.items()}
     else:
         measure = SpectralMeasure(nodes, weights, size)
         counts = [measure.share_bounds(threshold) for threshold in (-flat, flat, -zero)]
-        found = measure.total(lambda t: t)
-        trace, known = found.value, 0 < found.error < VAGUE * found.value
+        for name, function in functions.items():
+            total = measure.total(function)
+            sums[name] = (total.value, total.error)
     (below, beyond), (inside, above), (negative, most) = counts
     least = max(0.0, inside - beyond)
     # Ritz values approach eigenvalues from within, so the estimate of the top is from below: the largest of the probes.
     top = max(float(np.sort(row)[::-1][:outliers].sum()) for row in nodes)
-    return {
+    found = {
         "sharpness": float(nodes.max()),
         "flat_share": (least + above - below) / 2,
         "flat_share_error": (above - below - least) / 2,
         "negative_share": (negative + most) / 2,
         "negative_share_error": (most - negative) / 2,
-        "top_trace_share": top / trace if known else float("nan"),
     }
+    for name, (value, error) in sums.items():
+        known = value > 0 and error < VAGUE * value
+        part = found[f"top_{name}_share"] = top / value if known else float("nan")
+        found[f"top_{name}_share_error"] = abs(part) * error / value if known else float("nan")
+    return found

@@ -131,7 +131,9 @@ def index_picture(data: Known, colors: Theme, tints: tuple[str, ...]) -> tuple[l
     y = cartesian_axis(colors, "negative eigenvalues  (%)") | {"range": [0, max(5.0, 1.25 * float(values.max()))]}
     correlation = laws.rank_correlation(loss, share)
     said = ["The share of directions that bend downwards, from checkpoint to checkpoint."]
-    if np.isfinite(correlation):
-        chance = number(1 / (int(known.sum()) - 1) ** 0.5, 2)
-        said.append(f"Rank correlation with the loss {number(correlation, 2)}; unrelated series would have ±{chance}.")
+    if np.isfinite(correlation) and known.sum() >= laws.FEWEST:
+        chance = number(laws.rank_correlation_bound(int(known.sum())), 2)
+        said.append(
+            f"Rank correlation with the loss {number(correlation, 2)}; a share that drifts by chance has up to ±{chance}."
+        )
     return [dots], {"xaxis": x, "yaxis": y}, said

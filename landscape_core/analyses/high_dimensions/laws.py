@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from ...specs import Array, InputError
 
+FEWEST = 7  # points from which on a perfect order is rarer by chance than 1 in 30
 LARGE = 1e4  # dimensions from which on a series is more precise than a difference of logarithms of the Gamma function
 
 
@@ -189,7 +191,8 @@ def semicircle_share(tolerance: float) -> float:
 def rank_correlation(a: Array, b: Array) -> float:
     """Spearman's rank correlation of two series `(n,)` over the places where both are known; NaN for fewer than three.
 
-    Of unrelated series its mean is 0 and its standard deviation 1/sqrt(n - 1).
+    Of unrelated series without memory its mean is 0 and its standard deviation 1/sqrt(n - 1); for others see
+    `rank_correlation_bound`.
     """
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 3:
@@ -198,6 +201,33 @@ def rank_correlation(a: Array, b: Array) -> float:
     spread = [rank - rank.mean() for rank in ranks]
     size = math.sqrt(float((spread[0] ** 2).sum() * (spread[1] ** 2).sum()))
     return float((spread[0] * spread[1]).sum()) / size if size else float("nan")
+
+
+@cache
+def rank_correlation_bound(n: int, share: float = 0.97) -> float:
+    """What |rank correlation| with a series that only falls stays below with probability `share`, of one that drifts by chance.
+
+    A path has a memory: what drifts by chance (a Gaussian random walk of n points) is often ordered, which independent values
+    are not. By 4000 walks, the same ones at every call; 1 for so few points that even a perfect order is no proof.
+    """
+    if n < FEWEST:
+        return 1.0
+    ranks = np.random.default_rng(0).standard_normal((4000, n)).cumsum(1).argsort(1).argsort(1) - (n - 1) / 2
+    found = np.abs(ranks @ (np.arange(n) - (n - 1) / 2)) / (n * (n * n - 1) / 12)
+    return min(float(np.quantile(found, share)), 1 - 1e-9)
+
+
+def walk_slope_deviation(steps: Array, p: float) -> float:
+    """Standard deviation of the fitted power of the steps that the way of a random walk in p dimensions grows with.
+
+    The way |theta_t - theta_0| is sqrt(t) (1 + e_t) with cov(e_s, e_t) = s / (2 p t) for s <= t, so e is small in many
+    dimensions; the fit is a straight line through the logarithms at these steps.
+    """
+    _positive("dimensions", p, 1)
+    t, x = np.asarray(steps, float), np.log(np.asarray(steps, float))
+    weights = (x - x.mean()) / np.square(x - x.mean()).sum()
+    covariance = np.minimum.outer(t, t) / np.maximum.outer(t, t) / (2 * p)
+    return float(math.sqrt(weights @ covariance @ weights))
 
 
 def _ranks(values: Array) -> Array:

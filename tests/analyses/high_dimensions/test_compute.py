@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from landscape_core.analyses.high_dimensions.claim import MARKS
+from landscape_core.analyses.high_dimensions.compute import DRAWS
 from landscape_core.analyses.high_dimensions.figure import PICTURES as KINDS
 from landscape_core.analyses.high_dimensions.figure import figure as high_dimensions_figure
 from landscape_core.analyses.high_dimensions.law_figures import LAWS, law_figure, volume_words
-from landscape_core.analyses.high_dimensions.reading import MARKS, claims
+from landscape_core.analyses.high_dimensions.reading import claims
 from landscape_core.analyses.high_dimensions.spec import HighDimensionsSpec
 from landscape_core.drawing.align import align
 from landscape_core.measuring.context import Context, Trajectory
@@ -128,7 +130,7 @@ def test_eigenvalues_are_counted_as_in_the_dense_matrix(plain):
         assert result["top_trace_share"][i] == pytest.approx(values[-2:].sum() / values.sum())
     assert not result["flat_share_error"].any()
     assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"] == result["products"]
-    assert result.provenance["counts"]["gradients"] == len(STEPS)
+    assert result.provenance["counts"]["gradients"] == len(STEPS) + DRAWS
 
 
 def test_an_estimate_says_how_far_it_may_be_off():
@@ -303,8 +305,10 @@ def test_verdicts_need_more_than_chance_and_look_at_all_of_the_path(plain):
     shares = np.full(6, 0.6)
     assert verdicts(result, flat_share=shares)[flat] == "holds"
     assert verdicts(result, flat_share=shares, flat_tolerance=0.5)[flat] == "not resolved"
-    assert verdicts(result, top_trace_share=shares)[top] == "holds"
-    assert verdicts(result, top_trace_share=shares, outliers=40)[top] == "not resolved"
+    assert verdicts(result, top_absolute_share=shares)[top] == "holds"
+    assert verdicts(result, top_absolute_share=shares, outliers=40)[top] == "not resolved"
+    assert verdicts(result, top_absolute_share=shares, top_absolute_share_error=shares / 10)[top] == "not resolved"
+    assert verdicts(result, flat_share=shares, flat_share_error=shares / 10)[flat] == "not resolved"
     there_and_back = np.array([1.0, 1.5, 3, 3, 2, 1])
     assert verdicts(result, theta_norm=there_and_back)["The weights stay in a thin shell"] == "fails"
     walk = "Training wanders like a random walk"
