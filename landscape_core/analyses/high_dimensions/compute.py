@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...linalg import Quadrature, SpectralMeasure, basis, cosine, pca, random_walk_law, share
+from ...linalg.measure import Function
 from ...linalg.operators import generator
 from ...measuring.context import Context, Trajectory
 from ...measuring.growing import Growing, Running
@@ -254,7 +255,7 @@ def _shares(spec: HighDimensionsSpec, nodes: Any, weights: Any, size: int, outli
     norm = float(np.abs(nodes).max())
     flat, zero = (tolerance * norm for tolerance in spec.tolerances(size))
     sums: dict[str, tuple[float, float]] = {}
-    functions = {"trace": lambda t: t, "absolute": np.abs}
+    functions: dict[str, Function] = {"trace": lambda t: t, "absolute": np.abs}
     if exact:
         counts = [(float(share),) * 2 for share in ((nodes < -flat).mean(), (nodes <= flat).mean(), (nodes < -zero).mean())]
         sums |= {name: (float(function(nodes).sum()), 0.0) for name, function in functions.items()}
