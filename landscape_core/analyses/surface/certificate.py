@@ -11,6 +11,7 @@ from torch import Tensor
 from ...linalg import basis, coordinates, cosine, random_walk_path, share
 from ...measuring.context import Trajectory
 from ...objective import Objective, Slice
+from ...objective.curvature import CurvatureOperator
 from ...objective.trees import tensors
 from ...specs import Array, InputError
 from .directions import Axes
@@ -35,6 +36,8 @@ def axes_card(axes: Axes) -> dict[str, Any]:
         card["axis_residuals"] = np.array(axes.residuals)
     card["explained_variance"] = float("nan") if axes.explained_variance is None else axes.explained_variance
     card["explained_variance_null"] = float("nan") if axes.explained_variance_null is None else axes.explained_variance_null
+    if axes.explained_variance_walk is not None:
+        card["explained_variance_walk"], card["explained_variance_walk_deviation"] = axes.explained_variance_walk
     if axes.anchors:
         origin = axes.anchors[0][1].double()
         card["anchors"] = (
@@ -140,14 +143,14 @@ def difference_card(part: Slice, spacing: list[float], rounding: Rounding) -> di
     return card
 
 
-def curvature_card(objective: Objective, part: Slice) -> dict[str, Any]:
+def curvature_card(operator: CurvatureOperator, part: Slice) -> dict[str, Any]:
     """Curvature d'Hd of each axis (per squared axis unit), eig(Q'HQ), and what rounding may make of either (per L2^2).
 
     A second difference meets d'Hd only as its step goes to zero; for ReLU nets kinks keep them apart.
     """
     directions = part.directions.T
     k = directions.shape[1]
-    products = (objective.hessian(part.origin) @ directions).double()
+    products = (operator @ directions).double()
     inner = directions.double().T @ products
     if not bool(inner.isfinite().all()):
         raise InputError("the Hessian-vector products are not finite")

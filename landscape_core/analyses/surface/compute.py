@@ -36,7 +36,7 @@ def _plane(spec: SurfaceSpec, context: Context) -> Running:
     axes = spanned(spec, context)
     part = context.objective.slice(context.objective.theta, axes.directions)
     path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
-    grid, extras = Grid(spec, axes, context), Extras()
+    grid, extras = Grid(spec, axes, context), Extras(*context.objective.sample.notes)
     extra = ARROW_COST * (spec.flow**2 + 4) + PRODUCT_COST * _products(spec)
     yield from grid.fill(part, extra)
     loss = grid.values["loss"]
@@ -62,13 +62,13 @@ def _plane(spec: SurfaceSpec, context: Context) -> Running:
 def _lines(spec: SurfaceSpec, context: Context) -> Running:
     """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
     first = spanned(spec, context)
-    grid, extras = Grid(spec, first, context, lines=spec.repeats), Extras()
+    grid, extras = Grid(spec, first, context, lines=spec.repeats), Extras(*context.objective.sample.notes)
     curvatures = []
     for line in range(spec.repeats):
         axes = first if line == 0 else spanned(spec, context, line)
         part = context.objective.slice(context.objective.theta, axes.directions)
         yield from grid.fill(part, 4.0 + PRODUCT_COST * _products(spec), line)
-        curvatures.append(_curvature(context.objective, part)["curvature_0"])
+        curvatures.append(_curvature(context.objective, part, extras)["curvature_0"])
     part, loss = context.objective.slice(context.objective.theta, first.directions), grid.values["loss"]
     arrays = grid.arrays() | certificate.axes_card(first)
     known, rounding = _certify(context, first, part, grid, loss[0], extras)
@@ -106,14 +106,17 @@ def _certify(
     slope = extras.get("the gradient", lambda: certificate.gradient_card(axes, objective.gradient(part.origin)))
     arrays |= slope or dict.fromkeys(("gradient_norm", "gradient_share", "gradient_share_baseline"), float("nan"))
     arrays |= certificate.difference_card(part, grid.spacing, rounding)
-    arrays |= _curvature(objective, part)
+    arrays |= _curvature(objective, part, extras)
     return arrays, rounding
 
 
-def _curvature(objective: Objective, part: Slice) -> dict[str, Any]:
+def _curvature(objective: Objective, part: Slice, extras: Extras) -> dict[str, Any]:
     """The curvature in a slice; where there is none, NaN and the reason."""
     try:
-        return certificate.curvature_card(objective, part)
+        operator = objective.hessian(part.origin)
+        found = certificate.curvature_card(operator, part)
+        extras.note(*operator.notes)
+        return found
     except Exception as error:
         k = len(part.directions)
         unknown = {"plane_curvatures": np.full(k, np.nan), "curvature_rounding": np.nan, "curvature_note": reason(error)}
@@ -257,10 +260,11 @@ class Grid:
         yield self.progress(f"all {self.evaluated.size:,} points, {message}", extra_done)
 
     def _resume(self) -> None:
-        known = {"evaluated": self.evaluated}
-        if not self.growing.resumed(known, **dict(zip(("alphas", "betas"), self.axes, strict=False))):
+        left = {"evaluated": self.evaluated}
+        if not self.growing.resumed(left, **dict(zip(("alphas", "betas"), self.axes, strict=False))):
             return
-        self.evaluated = known["evaluated"]
+        self.evaluated = left["evaluated"]
+        known = {*QUANTITIES, *self.growing.context.objective.metrics}
         for name, values in self.growing.partial.items():
-            if name.removesuffix("_test") in QUANTITIES and values.shape == self.shape:
+            if name.removesuffix("_test") in known and values.shape == self.shape:
                 self.values[name] = values.astype(float)

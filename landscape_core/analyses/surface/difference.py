@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ...drawing.known import Known
+from ...drawing.numbers import percent, span
 from ...drawing.style import DIVERGING, base_layout, message_figure, theme
 from ...specs import InputError
 from .line import line_axes, line_traces
@@ -70,15 +71,20 @@ def difference_figure(
     flat = part.betas is None or kind == "line"
     low = float(np.nanmin(values[exact])) if exact.any() else 0.0
     high = float(np.nanmax(values[exact])) if exact.any() else 0.0
-    share = float((values[exact] < 0).mean()) if exact.any() else 0.0
+    rounding = _rounding(data_a, data_b)
+    floor = np.log10(1 + rounding) if log else rounding * np.maximum(np.abs(a.values), np.abs(b.values))
+    share = float((values < -floor)[exact].mean()) if exact.any() else 0.0
+    same = exact.any() and bool((np.abs(values) <= floor)[exact & np.isfinite(values)].all())
+    where = "everywhere" if share == 1 else f"at {percent(share)} of the points" if share else "nowhere"
+    ends = span(*(format_value(part.quantity, value, 3) for value in (low, high)))
     said = [
         *part.remarks(),
         *scale.remarks(flat),
-        f"Blue: {names[1]} is lower (at {100 * share:.0f} % of the points); from {format_value(part.quantity, low, 3)} "
-        f"to {format_value(part.quantity, high, 3)}.",
+        "Both are the same, but for rounding." if same else f"Blue: {names[1]} is lower, {where}; from {ends}.",
     ]
     if _own_axes(data_a, data_b):
-        said.append("Each surface lies in the plane of its own axes: the same coordinates are not the same weights.")
+        what = "on the line of its own axis" if part.betas is None else "in the plane of its own axes"
+        said.append(f"Each surface lies {what}: the same coordinates are not the same weights.")
     layout = base_layout(colors, heading, caption=said, compact=compact)
     about = {name: data_a[name] for name in ("unit_0", "unit_1", "sample_size", "sample_size_test") if name in data_a}
     options: dict[str, Any] = {"colormap": DIVERGING, "path": False, "flow": False, "walk": False, "compact": compact}
@@ -92,6 +98,12 @@ def difference_figure(
         traces = flat_traces(about, part, scale, colors, kind=kind, **options)
         layout |= flat_axes(about, part, colors, kind)
     return go.Figure(data=traces, layout=layout)
+
+
+def _rounding(*datas: Known) -> float:
+    """How far two values may differ by rounding, relative to their size, in the coarser arithmetic of the two."""
+    kinds = {str(getattr(data, "provenance", {}).get("dtype") or "float32") for data in datas}
+    return 1e-6 if "float32" in kinds else 1e-13
 
 
 def _own_axes(data_a: Known, data_b: Known) -> bool:

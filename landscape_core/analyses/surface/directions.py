@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...linalg import Eigenpairs, LinearOperator, coordinates, eigenpairs, orthogonalised, pca, random_walk_share
+from ...linalg import (
+    Eigenpairs,
+    LinearOperator,
+    coordinates,
+    eigenpairs,
+    orthogonalised,
+    pca,
+    random_walk_law,
+    random_walk_share,
+)
 from ...measuring.context import Context
 from ...objective import ParameterSpace, group_norms
 from ...specs import InputError, unpack
@@ -33,7 +42,8 @@ class Axes:
     mean: Tensor | None = None  # (p,) its fixed part: copied biases and normalisation parameters
     anchors: tuple[tuple[str, Tensor], ...] = ()  # checkpoints that span the plane, to be marked
     explained_variance: float | None = None  # PCA: share of the path's squared displacement
-    explained_variance_null: float | None = None  # the same, expected of a random walk
+    explained_variance_null: float | None = None  # the same, expected of a random walk in many dimensions
+    explained_variance_walk: tuple[float, float] | None = None  # and in as many as there are: mean and standard deviation
     residuals: tuple[float, ...] = ()  # eigenvectors: |Hv - lv| / |l| of each
     straightened: bool = False  # whether the second axis was made orthogonal to the first
 
@@ -112,13 +122,15 @@ def _moments(kind: str, ignore: str, space: ParameterSpace, theta: Tensor) -> tu
 def _pca(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
     path = context.path(spec.trajectory)
     found = pca(path.thetas, spec.dimensions, centered=spec.centered)
-    null = random_walk_share(np.array(path.steps), spec.dimensions, centered=spec.centered)
+    steps, k = np.array(path.steps), spec.dimensions
+    null = random_walk_share(steps, k, centered=spec.centered)
     return Axes(
         found.axes.to(context.objective.theta),
         ("L2 distance",) * spec.dimensions,
         _around(found.axes, path.thetas.to(context.objective.theta) - context.objective.theta, 0.2),
         explained_variance=float(found.shares.sum()),
         explained_variance_null=null,
+        explained_variance_walk=random_walk_law(steps, k, path.thetas.shape[1], centered=spec.centered),
     )
 
 

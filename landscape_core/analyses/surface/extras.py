@@ -16,8 +16,12 @@ EXPECTED = (RuntimeError, MemoryError, ArithmeticError)  # what a model, a loss 
 class Extras:
     """Runs the parts of a certificate one by one; one that fails costs itself alone and leaves a sentence in `notes`."""
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
+    def __init__(self, *notes: str) -> None:
+        self.notes: list[str] = list(notes)
+
+    def note(self, *said: str) -> None:
+        """Add sentences, each once."""
+        self.notes += [words for words in dict.fromkeys(said) if words not in self.notes]
 
     def get(self, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives, or nothing. `what` begins the note: "the standard error"."""
@@ -35,9 +39,7 @@ class Extras:
             self._leave_out(what, error)
 
     def _leave_out(self, what: str, error: Exception) -> None:
-        note = f"{what} is left out: {reason(error)}"
-        if note not in self.notes:
-            self.notes.append(note)
+        self.note(f"{what} is left out: {reason(error)}")
 
 
 def reason(error: Exception) -> str:

@@ -26,7 +26,7 @@ BAND = 10  # lines from which on their band says how much the choice of axes mat
 def reading(data: Known, spec: SurfaceSpec) -> list[Reading]:
     """The certificate of a finished slice. Rows whose numbers the result doesn't hold are left out."""
     rows: list[Reading] = []
-    parts = (_axes, center, _gradient, curvature, spectrum, shape, trajectory, _masked, _modes, _left_out, _limits)
+    parts = (_axes, center, _gradient, curvature, spectrum, shape, trajectory, _masked, _modes, _notes, _limits)
     for part in parts:
         rows += part(data, spec)
     return rows
@@ -158,10 +158,11 @@ def _modes(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     yield Reading("Kinks", kinks or "", words, "autograd's Hessian leaves out the jumps of the slope", "", "ok")
 
 
-def _left_out(data: Known, _spec: SurfaceSpec) -> Iterator[Reading]:
+def _notes(data: Known, _spec: SurfaceSpec) -> Iterator[Reading]:
     for note in np.atleast_1d(np.asarray(data.get("notes", []))).tolist():
         if note:
-            yield Reading("Left out", "", note[0].upper() + note[1:].rstrip(".") + ".", "", "", "note")
+            name = "Left out" if " is left out: " in note else "Note"
+            yield Reading(name, "", note[0].upper() + note[1:].rstrip(".") + ".", "", "", "note")
 
 
 def _limits(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:

@@ -41,8 +41,10 @@ def _explained(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     if (count is not None and count - 1 <= spec.dimensions) or 0 < p <= spec.dimensions:
         words = f"Any path {f'of {count} checkpoints ' if count else ''}would lie in such axes whole."
     elif null is not None:
-        slack = max(WALK, 2 / math.sqrt(p)) if p else WALK
-        words = f"A random walk recorded at the same steps would give {percent(null)}. "
+        walk, deviation = (scalar(data, f"explained_variance_walk{end}") for end in ("", "_deviation"))
+        null = null if walk is None else walk
+        slack = max(WALK, 2 * (deviation or 0.0))
+        words = f"A random walk recorded at the same steps would give {percent(null)} on average. "
         if explained > null + slack:
             words += "More of this path lies along its axes."
         elif explained < null - slack:
@@ -51,7 +53,10 @@ def _explained(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
             verdict = "warn"
             words += "This is no more than that: the curve you see may be what any random walk looks like."
     about = "the mean of the path" if spec.centered else "the last checkpoint"
-    formula = f"squared displacement about {about} held by the axes / all of it; null from min(tᵢ, tⱼ); warns within {WALK}"
+    formula = (
+        f"squared displacement about {about} held by the axes / all of it; null from min(tᵢ, tⱼ); "
+        f"warns within {WALK}, or two standard deviations of walks"
+    )
     yield Reading("Path explained", percent(explained), words.strip(), formula, ANTOGNINI, verdict)
 
 
