@@ -14,7 +14,8 @@ from ...objective import Objective, Slice
 from ...specs import Array, InputError
 from .shape import Rounding
 
-SMALL = 1e-4  # of a grid step: how far apart the points are whose scatter is rounding
+SMALL = 1e-4  # of a grid step: how far apart the points are whose scatter is rounding, but
+LEAST = 3e-6  # of the weights at least, so that numbers of float32 on the way differ between them too
 SCATTERED, ORDER = 9, 4  # how many they are, and the order of the differences that leave only the scatter
 Cell = tuple[int, ...]
 PLACES = {"near": "neighbours at the centre", "rim": "neighbours at the rim", "far": "from the centre to the rim"}
@@ -65,12 +66,14 @@ def sample_losses(double: Objective, theta: Tensor) -> Array:
 
 def total(losses: Array, reduction: str) -> float:
     """The loss that `(n,)` losses of samples make up."""
-    return float(losses.mean() if reduction == "mean" else losses.sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(losses.mean() if reduction == "mean" else losses.sum())
 
 
 def standard_error(losses: Array, reduction: str) -> float:
     """Of the mean of `(n,)` losses of samples, or of their sum."""
-    error = float(losses.std(ddof=1)) / len(losses) ** 0.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(losses.std(ddof=1)) / len(losses) ** 0.5
     return error if reduction == "mean" else error * len(losses)
 
 
@@ -124,19 +127,24 @@ class Probes:
         return drawn, np.abs(drawn - np.array(exact))
 
     def scatter(self) -> tuple[Array, Array]:
-        """(losses, their scatter from rounding) at the centre and the corners, in the picture's own arithmetic.
+        """(losses, twice the deviation that rounding gives them) at the centre and the corners, in the picture's arithmetic.
 
         Nine points so close together that fourth differences leave nothing but the noise of the computation, whose variance
         is their mean square over C(8, 4). Moré & Wild 2011, SIAM J. Sci. Comput. 33.
         """
-        step = SMALL * np.array([axis[1] - axis[0] for axis in self.axes])
+        grid = np.array([float(axis[1] - axis[0]) for axis in self.axes])
+        norms = self.part.directions.double().norm(dim=1).cpu().numpy() + np.finfo(float).tiny
+        step = np.maximum(SMALL * grid, LEAST * float(self.part.origin.double().norm()) / norms)
         offsets = np.arange(SCATTERED)[:, None] - SCATTERED // 2
         losses, errors = [], []
         for cell in dict.fromkeys(a for place, a, b in self.pairs if place != "far"):
             values = self.part.evaluate(np.array(self.coordinates(cell)) + offsets * step)["loss"]
+            largest = float(np.abs(values).max()) or 1.0  # squares of the largest numbers are none
             if np.isfinite(values).all():
                 losses.append(float(values[SCATTERED // 2]))
-                errors.append(float(np.sqrt(np.mean(np.diff(values, ORDER) ** 2) / comb(2 * ORDER, ORDER))))
+                noise = np.diff(values, ORDER)
+                deviation = float(np.linalg.norm(noise / largest)) / (len(noise) * comb(2 * ORDER, ORDER)) ** 0.5
+                errors.append(2 * deviation * largest)
         return np.array(losses), np.array(errors)
 
     def _of(self, cell: Cell) -> Array:

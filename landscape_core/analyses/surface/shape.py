@@ -31,7 +31,9 @@ class Rounding:
         """From losses and the errors found there; what is not finite is left out."""
         known = np.isfinite(losses) & np.isfinite(errors)
         order = np.argsort(np.abs(losses[known]), kind="stable")
-        return cls(unit, np.abs(losses[known])[order], np.maximum.accumulate(errors[known][order]))
+        sizes, found = np.abs(losses[known])[order], errors[known][order]
+        alike = sizes[None, :] <= 2 * sizes[:, None]  # losses of about this size, or smaller
+        return cls(unit, sizes, np.where(alike, found[None, :], 0.0).max(axis=1, initial=0.0))
 
     def __call__(self, losses: Array) -> Array:
         """A bound on the rounding of each of the losses."""
@@ -72,11 +74,20 @@ class Bends:
         return center + radius
 
 
+def _errors(loss: Array, axes: tuple[Array, ...], rounding: Rounding) -> Array:
+    """What rounding may move each loss of a grid by: its own, and that of its coordinates, by how steep the loss is there."""
+    found = rounding(loss)
+    for i, axis in enumerate(axes, loss.ndim - len(axes)):
+        slope = np.abs(np.gradient(loss, axis[1] - axis[0], axis=i))
+        found = found + rounding.unit * np.abs(axis).max() * np.where(np.isfinite(slope), slope, 0.0)
+    return found
+
+
 def bends(alphas: Array, betas: Array, loss: Array, rounding: Rounding = EXACT) -> Bends:
     """The finite-difference Hessian of each interior cell `(n - 2, m - 2)`; NaN beside values that are not finite."""
     a, b = np.float64(alphas[1] - alphas[0]), np.float64(betas[1] - betas[0])
     with np.errstate(all="ignore"):
-        e = rounding(loss)
+        e = _errors(loss, (alphas, betas), rounding)
         mid, emid = loss[1:-1, 1:-1], 2 * e[1:-1, 1:-1]
         return Bends(
             (loss[2:, 1:-1] - 2 * mid + loss[:-2, 1:-1]) / a**2,
@@ -130,7 +141,7 @@ def line_bends(alphas: Array, loss: Array, rounding: Rounding = EXACT) -> tuple[
     """Second differences of lines `(S, n)` and what rounding may make of them: both `(S, n - 2)`."""
     with np.errstate(all="ignore"):
         square = np.float64(alphas[1] - alphas[0]) ** 2
-        e = rounding(loss)
+        e = _errors(loss, (alphas,), rounding)
         return np.diff(loss, 2, axis=1) / square, (e[:, 2:] + 2 * e[:, 1:-1] + e[:, :-2]) / square
 
 
