@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,14 +92,15 @@ def _certify(
     objective = context.objective
     arrays: dict[str, Any] = certificate.center_card(part) | certificate.sample_card(objective) | network_card(objective)
     arrays["masked_cells"] = int((~np.isfinite(grid.values["loss"])).sum())
-    double = extras.get(CHECK, lambda: {"double": context.double()}).get("double")
-    probes = Probes(objective if double is None else double, part, grid.axes, loss)
+    checked = extras.get(CHECK, lambda: _checked(context, part, arrays["center_loss"]))
+    double = checked.pop("double", objective)
+    arrays |= checked
+    probes = Probes(double, part, grid.axes, loss)
     measured = extras.get("the rounding of the losses", lambda: {"scatter": probes.scatter()})
-    if double is not None:
-        arrays |= extras.get(CHECK, partial(certificate.reference_card, double, part, arrays["center_loss"]))
-        arrays |= extras.get("the standard error", partial(certificate.error_card, double, part))
-        if np.isfinite(arrays["center_loss_standard_error"]):
-            arrays |= extras.get("what could be chance of the sample", probes.differences)
+    arrays |= extras.get("the standard error", lambda: certificate.error_card(double, part))
+    if np.isfinite(arrays["center_loss_standard_error"]):
+        arrays |= extras.get("what could be chance of the sample", probes.differences)
+    if checked:
         measured |= extras.get(CHECK, lambda: {"deviations": probes.deviations()})
     rounding = rounding_of(objective.dtype, *measured.values())
     slope = extras.get("the gradient", lambda: certificate.gradient_card(axes, objective.gradient(part.origin)))
@@ -108,6 +108,12 @@ def _certify(
     arrays |= certificate.difference_card(part, grid.spacing, rounding)
     arrays |= _curvature(objective, part, extras)
     return arrays, rounding
+
+
+def _checked(context: Context, part: Slice, loss: float) -> dict[str, Any]:
+    """The loss in float64, `double`, and the centre held to it."""
+    double = context.double()
+    return {"double": double, **certificate.reference_card(double, part, loss)}
 
 
 def _curvature(objective: Objective, part: Slice, extras: Extras) -> dict[str, Any]:

@@ -183,15 +183,16 @@ def _own_tolerance(operator: LinearOperator, pairs: Eigenpairs, seed: int) -> Ei
     A small eigenvalue that is right against the norm of H may have a vector that is anything: it bends as little as the
     rest of the spectrum around it does.
     """
-    worst = float(_relative(pairs).max()) if len(pairs.bottom) else 0.0
-    if not worst > TOLERANCE or not pairs.norm:
-        return pairs
     least = ROUNDED * torch.finfo(pairs.bottom_vectors.dtype).eps
-    wanted = max(least, TOLERANCE * float(pairs.bottom.abs().min()) / pairs.norm)
-    start = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
-    return eigenpairs(
-        operator, len(pairs.top), len(pairs.bottom), tolerance=wanted, start=start, seed=seed, max_products=PRODUCTS
-    )
+    spent = 0
+    while len(pairs.bottom) and pairs.norm and float(_relative(pairs).max()) > TOLERANCE and spent < PRODUCTS:
+        wanted = max(least, TOLERANCE * float(pairs.bottom.abs().min()) / pairs.norm)
+        options = {"tolerance": wanted, "start": torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1), "seed": seed}
+        pairs = eigenpairs(operator, len(pairs.top), len(pairs.bottom), max_products=PRODUCTS - spent, **options)
+        spent += pairs.products
+        if wanted == least:
+            break
+    return pairs
 
 
 def _difference(spec: SurfaceSpec, context: Context, draw: int) -> Axes:
