@@ -132,7 +132,7 @@ def _modes(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     known = "has_batchnorm" in data
     normalised = bool(data["has_batchnorm"]) if known else True
     where = "everywhere" if known else "everywhere if the network has BatchNorm"
-    value, words = "dropout off", ""
+    value, words = "evaluation mode", ""
     if normalised and spec.batchnorm == "stored":
         value += ", BatchNorm stored"
         words = (
