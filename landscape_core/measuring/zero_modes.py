@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..objective import Entry, Objective
 from ..objective.foreign import pass_over
 from ..objective.trees import tensors
-from ..specs import InputError
 from .elsewhere import SAME, Elsewhere
 from .flat import (
     Pair,
@@ -40,7 +39,6 @@ FAINT = 1e-13  # of the largest slope in float64: what rounding leaves of none
 PATIENCE = 4  # slopes at further weights that must leave what is silent as it is
 TRIES = 600  # losses that the search for pairs of tensors may take
 ROWS = 256  # of a layer's inputs that are looked at together
-FOREIGN = (RuntimeError, ValueError, ArithmeticError, InputError)  # what a model may raise at weights that are not its own
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class ZeroModeSearch:
             yield from self._silent()
             yield from self._pairs()
             yield from self._normalised()
-        except FOREIGN as error:
+        except Exception as error:  # whatever a model may raise at weights that are not its own
             pass_over(error)
             return
 
@@ -137,7 +135,7 @@ class ZeroModeSearch:
             return self.given.size()
         try:
             outputs = self.given.logits()
-        except FOREIGN as error:
+        except Exception as error:  # whatever a model may raise at weights that are not its own
             pass_over(error)
             return None
         if not isinstance(outputs, Tensor) or outputs.dim() != 2:
@@ -155,7 +153,7 @@ class ZeroModeSearch:
                     return False
                 shift = torch.linspace(-1, 1, len(outputs)).to(outputs)[:, None]
                 one, two = (float(self._tried.objective.term(o, batch)) for o in (outputs, outputs + shift))
-        except FOREIGN as error:
+        except Exception as error:  # whatever a model may raise at weights that are not its own
             pass_over(error)
             return False
         return abs(one - two) <= SAME * abs(one)
@@ -177,7 +175,7 @@ class ZeroModeSearch:
             unseen = list(self._unseen_inputs())
             unfelt = self._unfelt({names[0] for _, names in unseen})
             shifts, shifted = self._shifts(unfelt)
-        except FOREIGN as error:
+        except Exception as error:  # whatever a model may raise at weights that are not its own
             pass_over(error)
             return []
         causes = [cause for cause, _ in shifts]
@@ -266,11 +264,19 @@ class ZeroModeSearch:
                 gram = gram[:-1, :-1]
             null = null_space(gram)
             rows = module.weight.shape[0]
-            own = [entry for entry in self.entries if entry.name in names]
+            own = [next(entry for entry in self.entries if entry.name == n) for n in names]
             directions = partial(neurons, null, own, rows, self.space.size)
-            if null.shape[1] and self._tried.same(self._tried.point + directions().sum(1)):
+            if null.shape[1] and self._tried.same(self._moved_unseen(null, own, rows)):
                 words = f"from inputs of {names[0]} that are constant or depend on others, {null.shape[1]} for each unit"
                 yield Cause(words, directions, rows * null.shape[1]), names
+
+    def _moved_unseen(self, null: Tensor, entries: list[Entry], rows: int) -> Tensor:
+        """The weights elsewhere with a random vector of `null` `(d, n)` added to (w, b) of every neuron."""
+        moved, draw = self._tried.point.clone(), torch.Generator().manual_seed(37)
+        change = torch.randn(rows, null.shape[1], generator=draw, dtype=torch.float64) @ null.T
+        for entry, part in zip(entries, change.split([entry.size // rows for entry in entries], 1), strict=True):
+            moved[entry.offset : entry.offset + entry.size] += part.reshape(-1).to(moved)
+        return moved
 
     def _layers_of_data(self) -> list[tuple[str, Any, Tensor]]:
         """Linear layers and convolutions whose inputs no parameter enters, with [X 1]'[X 1] of all they are given."""

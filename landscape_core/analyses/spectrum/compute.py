@@ -45,6 +45,7 @@ def _checkpoint(spec: SpectrumSpec, context: Context) -> Running:
     measure = exact_spectrum if exact else estimated_spectrum
     try:
         yield from measure(growing, "", spec.operator)
+        yield growing.report("causes of zero eigenvalues")
         _finish(growing)
         if spec.beside:
             yield from measure(growing, "beside_", spec.beside)

@@ -14,6 +14,7 @@ from ...specs import DENSE_LIMIT
 from .data import MATRICES
 from .spec import SpectrumSpec
 
+ROUNDING = 1e-12  # of |H| |theta|: a gradient that short is spelled as none
 VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
 
 
@@ -53,10 +54,12 @@ def point(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     words, verdict = _class_words(kind, counts, data, spec)
     gradient, bend, decrement = (scalar(data, name) for name in ("gradient_norm", "gradient_curvature", "newton_decrement"))
     about = "" if text(data, "method") == "dense" else "about "
-    here = [f"gradient {number(gradient)} long" if gradient is not None else ""]
+    if gradient is not None and (scalar(data, "gradient_relative") or 0.0) <= ROUNDING and kind != "not critical":
+        gradient = 0.0  # of the length that rounding leaves
+    here = [f"gradient {number(gradient)} long" if gradient else "gradient zero" if gradient == 0 else ""]
     here.append(f"curvature along it ‖Hĝ‖ = {number(bend)}" if bend is not None and gradient else "")
     here.append(f"Newton decrement {about}{number(decrement)}" if decrement is not None and gradient else "")
-    words += " Here: " + ", ".join(item for item in here if item) + "."
+    words += " Here: " + ", ".join(item for item in here if item) + "." if any(here) else ""
     formula = (
         f"critical if ‖g‖ ≤ {number(spec.gradient_tolerance, 2)} ‖H‖ ‖θ‖ (‖θ‖ = 1 where it is 0); "
         f"{_zero_rule(counts, spec)}; Newton decrement ½ gᵀ|H|⁻¹g over what is not zero"

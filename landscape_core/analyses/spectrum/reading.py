@@ -111,7 +111,7 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     spread = plus_minus(error, (p or 1) * (scalar(data, "norm") or 0.0))
     words = f"Mean curvature {number(trace / p)}: what a random direction of unit length sees. " if p else ""
     top = np.asarray(data["eigenvalues_top"], float)
-    if trace > 0 and top.size:
+    if trace > 0 and 0 < top.size < (p or math.inf):
         words += _held(float(top.sum()) / trace, (error or 0.0) / trace, top.size)
     if has(data, "trace_layers", "layer_names"):
         words += _largest_part(np.asarray(data["trace_layers"], float), np.asarray(data["layer_names"]), trace)
