@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .recognised import LARGEST, noise
 
-SAME = {torch.float64: 1e-9, torch.float32: 1e-3}  # relative deviation of slopes that rounding explains
+SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative deviation of slopes that rounding explains
 FAR = 1e4  # a score so far above others has all the probability, whatever the temperature
 Form = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor, float], bool]
 
@@ -92,11 +92,9 @@ def find_classes(
         if (wanted := _wanted(values, targets[0].shape, shape, dim)) is None:
             continue
         for dtype in dtypes:
-            ignored, fits = _along(loss, *wanted, dim, dtype)
+            ignored = _along(loss, *wanted, dim, dtype)
             if ignored is not None:
                 return Classes(1 if dim == 1 else -1, ignored)
-            if fits:
-                break
     return None
 
 
@@ -111,10 +109,12 @@ def _wanted(values: Tensor, own: Sequence[int], shape: Sequence[int], dim: int) 
     if torch.Size(inner).numel() * classes > LARGEST:  # few places stand for many
         inner = [min(n, max(2, int((LARGEST / classes) ** (1 / len(inner))))) for n in inner]
     each = torch.Size(inner).numel()
-    rows = min(max(3, -(-len(values) // each)), LARGEST // (each * classes))
+    # Each value in two places, so that a loss of some places is not taken for one that ignores values.
+    twice = torch.cat([values, values.flip(0)])
+    rows = min(max(3, -(-len(twice) // each)), LARGEST // (each * classes))
     if rows < 1:
         return None
-    wanted = values.repeat(-(-rows * each // len(values)))[: rows * each]
+    wanted = twice.repeat(-(-rows * each // len(twice)))[: rows * each]
     size = [rows, *inner] if places else [rows * each]
     size.insert(dim, classes)
     return wanted.view(rows, *inner) if len(own) > 1 else wanted, size
@@ -122,16 +122,16 @@ def _wanted(values: Tensor, own: Sequence[int], shape: Sequence[int], dim: int) 
 
 def _along(
     loss: Callable[[Tensor, Tensor], Any], wanted: Tensor, size: Sequence[int], dim: int, dtype: torch.dtype
-) -> tuple[tuple[int, ...] | None, bool]:
-    """The ignored labels of a loss with classes along `dim`, None if it has none there; whether it takes such numbers."""
+) -> tuple[int, ...] | None:
+    """The ignored labels of a loss with classes along `dim`; None if it has none there."""
     first = noise(torch.empty(size, dtype=dtype, device=wanted.device))
     second = first.flip(0) - 0.5 * first
     far = FAR * F.one_hot(first.argmax(dim), size[dim]).movedim(-1, dim).to(dtype)
-    labels, same, fits = wanted.reshape(-1).long(), SAME[dtype], False
+    labels, same = wanted.reshape(-1).long(), SAME[dtype]
     forms: list[tuple[Form, tuple[Tensor, ...]]] = [
         (_is_cross_entropy, (first, second)),
         (_is_likelihood, (first, second)),
-        (_is_tempered, (first, torch.zeros_like(first), far)),
+        (_is_tempered, (first / 16, torch.zeros_like(first), far)),
         (_is_likelihood_of_probabilities, (first.softmax(dim), (2 * first).softmax(dim))),
     ]
     asked: dict[int, Tensor | None] = {}
@@ -139,7 +139,6 @@ def _along(
         slopes = [asked[id(z)] if id(z) in asked else asked.setdefault(id(z), _slope(loss, z, wanted)) for z in points]
         if any(slope is None for slope in slopes):
             continue
-        fits = True
         z, r = ([t.movedim(dim, -1).flatten(0, -2).double() for t in part if t is not None] for part in (points, slopes))
         scale = r[0].abs().amax(-1)
         heard = scale > same * scale.max()
@@ -147,8 +146,8 @@ def _along(
         if bool(torch.isin(own, ignored).any()) or bool(((own < 0) | (own >= size[dim])).any()):
             continue
         if form([t[heard] for t in z], [t[heard] for t in r], own[:, None], same):
-            return tuple(ignored.tolist()), True
-    return None, fits
+            return tuple(ignored.tolist())
+    return None
 
 
 def _slope(loss: Callable[[Tensor, Tensor], Any], z: Tensor, targets: Tensor) -> Tensor | None:
@@ -197,10 +196,9 @@ def _is_tempered(z: Sequence[Tensor], r: Sequence[Tensor], own: Tensor, same: fl
         return False
     q = certain - r[2] / a
     p = r[0] / a + q
-    if not bool((p > same).all()):
-        return False
-    heights, spread = (t - t.mean(-1, keepdim=True) for t in (p.log(), z[0]))
-    b = (heights * spread).sum() / (spread * spread).sum()
+    weight = p.clamp(min=0) / p.clamp(min=0).sum(-1, keepdim=True)  # what is next to no probability tells nothing
+    heights, spread = (t - (weight * t).sum(-1, keepdim=True) for t in (p.clamp(min=1e-30).log(), z[0]))
+    b = (weight * heights * spread).sum() / (weight * spread * spread).sum()
     return bool(b > 0) and bool(((b * z[0]).softmax(-1) - p).abs().max() <= same) and _is_largest_at(q, own, same)
 
 

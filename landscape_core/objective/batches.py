@@ -17,7 +17,7 @@ from ..specs import InputError
 from .counting import Path, dense, entries, layout, take
 from .trees import is_movable, map_tensors, tensors
 
-MOST_BATCHES, MOST_BYTES = 5_000, 4 << 30  # that are drawn from what does not say how long it is
+MOST_BATCHES, MOST_BYTES = 5_000, 2 << 30  # that are drawn from what does not say how long it is
 LABELS = ("labels", "label", "targets", "target", "y")  # keys of the targets in a batch that is one mapping
 
 Weights = Sequence[float] | Callable[[Any, Any], float] | None
@@ -129,7 +129,7 @@ def as_sample(
     # In a tuple of its own, what a model takes as one argument is not spread over several.
     found = [((x,), y) for x, y in pairs] if one or any(isinstance(x, PackedSequence) for x, _ in pairs) else pairs
     where = layout(found)
-    given = _weights(weights, pairs, where.sizes, name)
+    given = _weights(weights, pairs, where.sizes)
     made = [
         Batch(x, y, rows, size, weight, f"{name}[{i}]", where.cuts)
         for i, ((x, y), rows, size, weight) in enumerate(zip(found, where.rows, where.sizes, given, strict=True))
@@ -275,7 +275,7 @@ def _held(tree: Any) -> Iterator[Any]:
     yield from itertools.chain(found, _foreign(tree))
 
 
-def _weights(weights: Weights, pairs: list[tuple[Any, Any]], sizes: Sequence[int], name: str) -> list[float]:
+def _weights(weights: Weights, pairs: list[tuple[Any, Any]], sizes: Sequence[int]) -> list[float]:
     """What each batch counts for in a mean: the numbers given, what the function given says, or else its samples."""
     if weights is None:
         return [float(size) for size in sizes]
@@ -293,7 +293,7 @@ def _weights(weights: Weights, pairs: list[tuple[Any, Any]], sizes: Sequence[int
         except TypeError:
             raise InputError("weights must be numbers, one a batch, or a function of (inputs, targets)") from None
         if len(found) != len(pairs):
-            raise InputError(f"weights must have one number for each of the {len(pairs)} batches of {name} (got {len(found)})")
+            raise InputError(f"weights must be one number a batch, {len(pairs)} (got {len(found)})")
     try:
         values = [float(value) for value in found]
     except (TypeError, ValueError, RuntimeError):

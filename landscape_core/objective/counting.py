@@ -81,11 +81,12 @@ def layout(pairs: Sequence[tuple[Any, Any]]) -> Layout:
     numbers = chosen.path[0] == 0 and next(tensors(pairs[0][1]), None) is not None  # targets without any dimension
     if numbers and len(pairs) > 1 and not chosen.varies:
         return Layout(ones, ones, {}, False, "one a batch")
-    row = _row(chosen, inputs) or (chosen if chosen.path[0] == 0 else None)
+    row = _row(chosen, _within(chosen, inputs)) or (chosen if chosen.path[0] == 0 else None)
     cuts = _cuts(chosen, targets) | ({} if row is None else _cuts(row, inputs))
     rows = row.sizes if row is not None else inputs[0].sizes if inputs else tuple(0 for _ in pairs)
     others = {axis.shares for axis in pool}
-    if set(chosen.sizes) == {1}:  # one target a batch says nothing of batches that differ
+    if set(chosen.sizes) == {1} and (chosen.sizes, max(chosen.dim, 0)) not in aligned:
+        # One target a batch, beside inputs that differ.
         others |= {axis.shares for axis in inputs if axis.varies}
         unsure = len(others) > 1
     else:
@@ -103,9 +104,8 @@ def entries(pairs: Sequence[tuple[Any, Any]]) -> bool:
     if not all(type(x) is list for x, _ in pairs):
         return False  # a tuple has the arguments of the model
     axes = _axes(pairs)
-    samples = any(axis.path[0] == 1 and axis.sizes == lengths and axis.dim in (0, LIST) for axis in axes)
-    inner = any(len(axis.path) == 2 and axis.path[0] == 0 and axis.dim == 0 and axis.sizes == lengths for axis in axes)
-    return samples and not inner
+    samples = [axis for axis in axes if axis.path[0] == 1 and axis.sizes == lengths and axis.dim in (0, LIST)]
+    return bool(samples) and any(axis.path == (0,) for axis in _within(samples[0], axes) if axis.dim == LIST)
 
 
 def _axes(pairs: Sequence[tuple[Any, Any]]) -> list[Axis]:
@@ -149,15 +149,27 @@ def _row(chosen: Axis, inputs: Sequence[Axis]) -> Axis | None:
 def _cuts(chosen: Axis, axes: Sequence[Axis]) -> dict[Path, int]:
     """For each tensor or list that has the samples of `chosen`, in which dimension: its own if there is a choice."""
     found: dict[Path, int] = {}
-    for axis in axes:
+    for axis in _within(chosen, axes):
         if axis.sizes == chosen.sizes and (axis.path not in found or axis.dim == chosen.dim):
             found[axis.path] = axis.dim
-    for path in [path for path, dim in found.items() if dim == LIST]:
-        inner = [other for other in found if len(other) > len(path) and other[: len(path)] == path]
-        # A list that is cut has its entries whole; one whose entries have the samples themselves is no list of samples.
-        for other in [path] if chosen.dim != LIST and any(found[i] == chosen.dim for i in inner) else inner:
-            found.pop(other, None)
     return found
+
+
+def _within(chosen: Axis, axes: Sequence[Axis]) -> list[Axis]:
+    """Dimensions that can be those of samples: of a list with an entry a sample its own, of all else those of its tensors.
+
+    Where each entry of a list has the samples itself, as far as that can be seen, the list is none of samples.
+    """
+    inner = {axis.path for axis in axes if axis.sizes == chosen.sizes and axis.dim == max(chosen.dim, 0)}
+    lists = {
+        axis.path
+        for axis in axes
+        if axis.dim == LIST
+        and axis.sizes == chosen.sizes
+        and (axis.varies or not all((*axis.path, i) in inner for i in range(axis.sizes[0])))
+    }
+    whole = [axis for axis in axes if not any(axis.path[:n] in lists for n in range(len(axis.path)))]
+    return [axis for axis in whole if axis.dim != LIST or axis.path in lists]
 
 
 def _words(axis: Axis) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,19 +28,24 @@ Loss = Callable[[Any, Any], Any]
 class Nature:
     """`reduction`: what the loss does over the samples of a batch, None if neither; `classes`: what its scores are of, if any.
 
-    `spread`: outputs and targets that differ in shape alone, which the loss compares each with each.
+    `spread`: in words, the shapes of outputs and targets that the loss compares each with each.
     """
 
     reduction: Reduction | None = None
     classes: Classes | None = None
-    spread: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    spread: str = ""
 
 
 def nature(loss: Loss, outputs: Any, batch: Batch, every: Sequence[Batch]) -> Nature:
     """What `loss` is, for the outputs of `batch` and the targets of `every` one. Nothing of the caller's is changed."""
     losses = _losses(loss)
     devices = [t.device for t in all_tensors(outputs) if t.is_cuda][:1]
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices=devices),
+        warnings.catch_warnings(action="ignore"),  # of what is made up here
+    ):
         return Nature(
             _reduction(loss, losses, outputs, batch),
             _classes(loss, losses, outputs, batch, every),
@@ -208,28 +214,31 @@ def _put(tree: Any, path: tuple[Any, ...], value: Tensor) -> Any:
 # -- each with each -----------------------------------------------------------------------------------------------------
 
 
-def _spread(losses: dict[torch.dtype, Loss], outputs: Any, batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _spread(losses: dict[torch.dtype, Loss], outputs: Any, batch: Batch) -> str:
     """Shapes of outputs and targets, `(N, 1)` and `(N,)` or so, if the loss compares each output with every target.
 
     Then it does not know which target belongs to which output, and does know once both have one shape.
     """
     targets = batch.targets
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.shape == targets.shape:
-        return None
+        return ""
     if outputs.numel() != targets.numel() or outputs.numel() < 2 or targets.is_complex() or not outputs.is_floating_point():
-        return None
+        return ""
     try:
         wide = torch.broadcast_shapes(outputs.shape, targets.shape)
     except RuntimeError:
-        return None
+        return ""
     if torch.Size(wide).numel() == outputs.numel():
-        return None
+        return ""
     for dtype, loss in losses.items():
         z, t = (noise(part[:64].to(dtype)) for part in (outputs.detach(), targets))
         plain, turned, matched = (_value(loss, z, other) for other in (t, t.flatten().roll(1).view_as(t), t.reshape(z.shape)))
+        every = _value(loss, *(part.contiguous() for part in torch.broadcast_tensors(z, t)))
         if plain is not None and turned is not None and matched is not None:
             allowed = ADDS[dtype] * abs(plain)
-            if abs(turned - plain) <= allowed < abs(matched - plain):
-                return tuple(outputs.shape), tuple(targets.shape)
-            return None
-    return None
+            each = every is not None and max(abs(every - plain), abs(turned - plain)) <= allowed
+            if each and abs(matched - plain) > allowed:
+                own, other = (", ".join(["N", *map(str, t.shape[1:])]) + "," * (t.dim() == 1) for t in (outputs, targets))
+                return f"shape ({own}) and targets of shape ({other})"
+            return ""
+    return ""

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..specs import InputError
+from .reasons import of_model
 from .space import ParameterSpace
 from .trees import map_tensors, tensors
 
@@ -78,7 +79,9 @@ class Network:
                 raise InputError(
                     "BatchNorm on the batch's statistics needs more than one sample in a batch: join small ones"
                 ) from None
-            raise
+            raise of_model(error, inputs) from error
+        except Exception as error:
+            raise of_model(error, inputs) from error
 
     @property
     def pure(self) -> bool:

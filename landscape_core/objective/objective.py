@@ -25,7 +25,7 @@ class Objective(PlainObjective):
         batches: a list of `(inputs, targets)` pairs of any sizes, one such pair, or a DataLoader. Inputs may be tensors, tuples
             (spread over the arguments of `forward`), dicts, or lists with an entry a sample. A batch that is one dict is the
             model's, and its labels (`labels`, `targets`, ...) also the loss's. What does not say its length ends within 5,000
-            batches and 4 GiB.
+            batches and 2 GiB.
         weights: n_b, a number a batch or a function of `(inputs, targets)`. Otherwise samples: the dimension that inputs and
             targets share and that differs between batches; among several the first of the targets, which `sample` says.
         metrics: `{"accuracy": f}`, f(outputs, targets) a mean over the batch. Without, accuracy is there where the loss behaves

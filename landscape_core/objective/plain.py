@@ -19,7 +19,7 @@ from .chunks import chunk_rows
 from .foreign import pass_over
 from .nature import ROWS, Nature, Reduction, nature
 from .network import BatchNorm, Network, unwrapped
-from .reasons import why
+from .reasons import Failed, of_loss
 from .space import ParameterSpace
 from .threads import operations
 from .trees import tensors
@@ -236,18 +236,18 @@ class PlainObjective:
         return found
 
     def outputs(self, network: Network, batch: Batch) -> Any:
-        """The model's outputs for a batch. Raises InputError, in one line, where the model raises."""
+        """The model's outputs for a batch. Raises InputError, in one line that names it, where the model raises."""
         try:
             return network(batch.inputs)
-        except Exception as error:
-            raise why(error, batch) from error
+        except Failed as error:
+            raise error.on(batch.name) from error.__cause__
 
     def term(self, outputs: Any, batch: Batch) -> Tensor:
         """What a batch adds to the sum of losses. Raises InputError if the loss is not one number, or raises."""
         try:
             value = self.loss_function(outputs, batch.targets)
         except Exception as error:
-            raise why(error, batch, outputs) from error
+            raise of_loss(error, outputs, batch) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"loss(outputs, targets) must return a tensor of one number (got {got}); reduce it by mean or sum")
@@ -292,11 +292,10 @@ class PlainObjective:
                 continue
             with self.network.exactly():
                 found = nature(self.loss_function, outputs, piece, [b for s in self._samples.values() for b in s.batches])
-            if found.spread is not None:
-                own, wanted = found.spread
+            if found.spread:
                 raise InputError(
-                    f"outputs of shape {own} and targets of shape {wanted} ({batch.name}) are compared each with each: give "
-                    "both one shape, targets.view(len(targets), -1) or outputs.squeeze(1)"
+                    f"outputs of {found.spread} ({batch.name}) are compared each with each: give both one shape, "
+                    "targets.view(-1, 1) or outputs.squeeze(1)"
                 )
             return found
         return Nature()

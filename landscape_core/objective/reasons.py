@@ -18,19 +18,34 @@ LONGEST = 200  # characters of another's message
 class Failed(InputError, RuntimeError):
     """What a caller's model or loss raised: an InputError for people, still a RuntimeError for who steps aside for those."""
 
+    def __init__(self, what: str, reason: str, name: str = ""):
+        super().__init__(f"{what}{f' on {name}' if name else ''}{reason}")
+        self.what, self.reason = what, reason
 
-def why(error: Exception, batch: Batch, outputs: Any = None) -> Exception:
-    """The error to raise in place of one that the model raised, or, where there are outputs, the loss."""
+    def on(self, name: str) -> Failed:
+        """The same of a batch that has a name."""
+        return Failed(self.what, self.reason, f"the inputs of {name}")
+
+
+def of_model(error: Exception, inputs: Any) -> Exception:
+    """The error to raise in place of one that the model raised."""
     if isinstance(error, (InputError, torch.OutOfMemoryError)):
         return error
+    given = ", ".join(_form(t) for t in list(tensors(inputs))[:4])
+    return Failed("the model fails", f"{f' ({given})' if given else ''}: {_line(error)}")
+
+
+def of_loss(error: Exception, outputs: Any, batch: Batch) -> Exception:
+    """The error to raise in place of one that the loss raised."""
+    if isinstance(error, (InputError, torch.OutOfMemoryError)):
+        return error
+    return Failed("loss(outputs, targets) fails", f": {_labels(scores(outputs), batch.targets) or _line(error)}", batch.name)
+
+
+def _line(error: Exception) -> str:
     line = " ".join(str(error).split())
     line = line if len(line) <= LONGEST else line[:LONGEST].rstrip() + " ..."
-    reason = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    if outputs is None:
-        given = ", ".join(_form(t) for t in list(tensors(batch.inputs))[:4])
-        return Failed(f"the model fails on the inputs of {batch.name}{f' ({given})' if given else ''}: {reason}")
-    advice = _labels(scores(outputs), batch.targets)
-    return Failed(f"loss(outputs, targets) fails on {batch.name}: {advice or reason}")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _labels(z: Any, targets: Any) -> str:
@@ -38,6 +53,8 @@ def _labels(z: Any, targets: Any) -> str:
     if not isinstance(z, Tensor) or not isinstance(targets, Tensor):
         return ""
     forms = f"outputs are {_form(z)}, targets {_form(targets)}: "
+    if z.dim() == 2 and z.shape[1] == 1 and targets.numel() == z.numel():
+        return forms + "beside one score a sample targets are floating-point numbers, give targets.float().view(-1, 1)"
     rows = z.shape[:1] + z.shape[2:]
     if z.dim() >= 2 and targets.shape != rows and targets.shape[:1] == z.shape[:1]:
         if targets.shape == (*rows, 1) or (targets.dim() == 2 and targets.shape[1] == 1):

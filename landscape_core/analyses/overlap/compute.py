@@ -65,11 +65,15 @@ class _Overlap:
         self.bases: dict[int, Tensor] = {}
         self.growing = Growing(context)
         self.growing.note(*stored_statistics(spec, self.objective))
-        if self.chosen and _coupled(self.objective):
-            self.growing.note(
-                "samples of a batch see each other in this loss: that of a mini-batch is another loss, and its gradients do "
-                "not add up to the full one"
-            )
+        if any(part is not None for part in self.chosen) and not self.objective.separate():
+            if drawn := _drawable(self.chosen, self.objective):
+                self.growing.note(
+                    "samples of a batch see each other in this loss: that of a mini-batch is another loss, and its gradients "
+                    "do not add up to the full one"
+                )
+            else:
+                self.growing.note("mini-batches are left out: the batches given do not split into samples")
+            self.chosen = self.chosen if drawn else []
         self._resume()
         self.fixed = self._fixed()
 
@@ -90,7 +94,7 @@ class _Overlap:
             "reference_step": self.steps[self.at],
             "parameters": p,
             "sample_size": self.objective.size(),
-            "minibatch_size": min(spec.minibatch_size, self.objective.size()) if spec.minibatches else 0,
+            "minibatch_size": min(spec.minibatch_size, self.objective.size()) if self.chosen else 0,
             "weight_decay": float(context.training.get("weight_decay") or 0.0),
             "trained_decay": self.decay,
         }
@@ -260,8 +264,10 @@ def _minibatches(spec: OverlapSpec, objective: Objective) -> list[Tensor | None]
     return [torch.randperm(n, generator=generator(spec.seed, i))[: spec.minibatch_size] for i in range(spec.minibatches)]
 
 
-def _coupled(objective: Objective) -> bool:
-    """Whether samples of a batch see each other, so that parts of it have another loss."""
-    batches = objective.batches()
-    rows = max(batch.rows for batch in batches)
-    return rows > 1 and len(objective.chunks("train", -(-rows // 2))) == len(batches)
+def _drawable(chosen: list[Tensor | None], objective: Objective) -> bool:
+    """Whether a mini-batch can be drawn at all: a graph, or a model of whole batches, takes no part of one."""
+    try:
+        objective.minibatch_gradient(None, chosen[0])
+    except InputError:
+        return False
+    return True

@@ -58,6 +58,8 @@ def one_line_errors() -> Iterator[None]:
     """Turns what PyTorch raises about missing derivatives into one InputError line."""
     try:
         yield
+    except InputError:  # in words already
+        raise
     except (RuntimeError, NotImplementedError) as error:
         if "out of memory" in str(error):
             raise
