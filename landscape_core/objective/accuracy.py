@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .recognised import LARGEST, noise
+from .recognised import noise
 
 SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative deviation of slopes that rounding explains
+MOST = 1 << 19  # numbers that a loss is asked at
 FAR = 1e4  # a score so far above others has all the probability, whatever the temperature
 Form = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor, float], bool]
 
@@ -86,8 +87,8 @@ def find_classes(
         return None
     values, counts = torch.cat([t.reshape(-1) for t in targets]).unique(return_counts=True)
     # Negative ones and the most frequent first: padding is among them.
-    order = sorted(range(len(values)), key=lambda i: (int(values[i]) >= 0, -int(counts[i])))
-    values = values[torch.tensor(order, dtype=torch.long, device=values.device)]
+    rank = counts + counts.sum() * (values < 0)
+    values = values[rank.argsort(descending=True, stable=True)]
     for dim in dict.fromkeys((1, len(shape) - 1)):
         if (wanted := _wanted(values, targets[0].shape, shape, dim)) is None:
             continue
@@ -106,14 +107,13 @@ def _wanted(values: Tensor, own: Sequence[int], shape: Sequence[int], dim: int) 
     inner = places or list(own[1:])  # of a loss, or a model, that flattens
     if list(own[1:]) not in ([], inner):
         return None
-    if torch.Size(inner).numel() * classes > LARGEST:  # few places stand for many
-        inner = [min(n, max(2, int((LARGEST / classes) ** (1 / len(inner))))) for n in inner]
+    if torch.Size(inner).numel() * classes > MOST:  # few places stand for many
+        inner = [min(n, max(2, int((MOST / classes) ** (1 / len(inner))))) for n in inner]
     each = torch.Size(inner).numel()
     # Each value in two places, so that a loss of some places is not taken for one that ignores values.
+    values = values[: max(2, MOST // (2 * classes))]
     twice = torch.cat([values, values.flip(0)])
-    rows = min(max(3, -(-len(twice) // each)), LARGEST // (each * classes))
-    if rows < 1:
-        return None
+    rows = max(1, min(max(3, -(-len(twice) // each)), MOST // (each * classes)))
     wanted = twice.repeat(-(-rows * each // len(twice)))[: rows * each]
     size = [rows, *inner] if places else [rows * each]
     size.insert(dim, classes)
@@ -124,30 +124,29 @@ def _along(
     loss: Callable[[Tensor, Tensor], Any], wanted: Tensor, size: Sequence[int], dim: int, dtype: torch.dtype
 ) -> tuple[int, ...] | None:
     """The ignored labels of a loss with classes along `dim`; None if it has none there."""
-    first = noise(torch.empty(size, dtype=dtype, device=wanted.device))
-    second = first.flip(0) - 0.5 * first
-    far = FAR * F.one_hot(first.argmax(dim), size[dim]).movedim(-1, dim).to(dtype)
     labels, same = wanted.reshape(-1).long(), SAME[dtype]
-    forms: list[tuple[Form, tuple[Tensor, ...]]] = [
-        (_is_cross_entropy, (first, second)),
-        (_is_likelihood, (first, second)),
-        (_is_tempered, (first / 16, torch.zeros_like(first), far)),
-        (_is_likelihood_of_probabilities, (first.softmax(dim), (2 * first).softmax(dim))),
-    ]
-    asked: dict[int, Tensor | None] = {}
-    for form, points in forms:
-        slopes = [asked[id(z)] if id(z) in asked else asked.setdefault(id(z), _slope(loss, z, wanted)) for z in points]
-        if any(slope is None for slope in slopes):
+    for points, forms in _questions(noise(torch.empty(size, dtype=dtype, device=wanted.device)), dim):
+        slopes = [slope for slope in (_slope(loss, z, wanted) for z in points) if slope is not None]
+        if len(slopes) < len(points):
             continue
-        z, r = ([t.movedim(dim, -1).flatten(0, -2).double() for t in part if t is not None] for part in (points, slopes))
+        z, r = ([t.movedim(dim, -1).flatten(0, -2).double() for t in part] for part in (points, slopes))
         scale = r[0].abs().amax(-1)
         heard = scale > same * scale.max()
         ignored, own = labels[~heard].unique(), labels[heard]
         if bool(torch.isin(own, ignored).any()) or bool(((own < 0) | (own >= size[dim])).any()):
             continue
-        if form([t[heard] for t in z], [t[heard] for t in r], own[:, None], same):
+        z, r = [t[heard] for t in z], [t[heard] for t in r]
+        if any(form(z, r, own[:, None], same) for form in forms):
             return tuple(ignored.tolist())
     return None
+
+
+def _questions(noise: Tensor, dim: int) -> Iterator[tuple[Sequence[Tensor], Sequence[Form]]]:
+    """Scores to ask a loss at, and the kinds of loss that their slopes tell."""
+    yield (noise, noise.flip(0) - 0.5 * noise), (_is_cross_entropy, _is_likelihood)
+    far = FAR * F.one_hot(noise.argmax(dim), noise.shape[dim]).movedim(-1, dim).to(noise)
+    yield (noise / 16, torch.zeros_like(noise), far), (_is_tempered,)
+    yield (noise.softmax(dim), (2 * noise).softmax(dim)), (_is_likelihood_of_probabilities,)
 
 
 def _slope(loss: Callable[[Tensor, Tensor], Any], z: Tensor, targets: Tensor) -> Tensor | None:

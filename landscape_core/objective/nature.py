@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from .recognised import is_torchs_own, noise
 from .trees import all_tensors, children, map_tensors, with_tensors
 
 ROWS = 8  # of a batch that outputs are asked of
-PARTS = (3, 4)  # rows whose losses are compared with that of all
+PARTS, FEW = (3, 4), (1, 2)  # rows whose losses are compared with that of all; of rows with more than LONG numbers
+LONG = 1 << 16
 ADDS = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative deviation that rounding explains
 Reduction = Literal["mean", "sum"]
 Loss = Callable[[Any, Any], Any]
@@ -91,26 +93,26 @@ def _reduction(loss: Loss, losses: dict[torch.dtype, Loss], outputs: Any, batch:
 
 
 def _adds(loss: Loss, outputs: Any, batch: Batch, dtype: torch.dtype) -> Reduction | None:
-    """Whether the loss of some rows is the sum, or the weighted mean, of those of its parts, at two random outputs of each."""
-    verdicts: list[Reduction | None] = []
-    for made in _random(outputs, batch, dtype):
-        n = sum(PARTS)
-        whole, a, b = (_value(loss, *made(slice(i, j))) for i, j in ((0, n), (0, PARTS[0]), (PARTS[0], n)))
-        if whole is None or a is None or b is None:
+    """Whether the loss of some rows is the sum, or the weighted mean, of those of its parts, where it is a number."""
+    long = sum(t.numel() for t in all_tensors(outputs)) > LONG * max(1, batch.rows)
+    first, second = FEW if long else PARTS
+    n = first + second
+    for made in _random(outputs, batch, dtype, n):
+        whole, a, b = (_value(loss, *made(slice(i, j))) for i, j in ((0, n), (0, first), (first, n)))
+        if whole is None or a is None or b is None or not math.isfinite(whole):
             continue
         allowed = ADDS[dtype] * (abs(a) + abs(b))
-        total, mean = abs(whole - a - b) <= allowed, abs(whole - (PARTS[0] * a + PARTS[1] * b) / n) <= allowed
-        verdicts.append(None if total == mean else "sum" if total else "mean")
-    return verdicts[0] if len(set(verdicts)) == 1 else None
+        total, mean = abs(whole - a - b) <= allowed, abs(whole - (first * a + second * b) / n) <= allowed
+        return None if total == mean else "sum" if total else "mean"
+    return None
 
 
-def _random(outputs: Any, batch: Batch, dtype: torch.dtype) -> Iterator[Callable[[slice], tuple[Any, Any]]]:
-    """Functions from rows to outputs and targets of them: random outputs, and random mixtures of real ones."""
+def _random(outputs: Any, batch: Batch, dtype: torch.dtype, n: int) -> Iterator[Callable[[slice], tuple[Any, Any]]]:
+    """Functions from rows, of `n`, to outputs and targets of them: random outputs, then random mixtures of real ones."""
     if not any(path[0] == 1 for path in batch.cuts) or not batch.size or (batch.rows and batch.size % batch.rows):
         return
     rows = batch.rows or batch.size
     each = batch.size // rows
-    n = sum(PARTS)
     places = torch.arange(n) % rows
     places_of_targets = (places[:, None] * each + torch.arange(each)).reshape(-1)
     targets = _cast(take(batch.targets, (1,), batch.cuts, places_of_targets), dtype)
