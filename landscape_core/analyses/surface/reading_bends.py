@@ -103,13 +103,13 @@ def spectrum(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     size = max(abs(top), abs(bottom))
     floor = max(scalar(data, "curvature_rounding") or 0.0, NONE * size)
     low, high = (settled(float(value), floor) for value in (inside.min(), inside.max()))
-    share, error, p = scalar(data, "hessian_negative"), scalar(data, "hessian_negative_error"), np.size(data["direction_0"])
+    p = np.size(data["direction_0"])
     # A Ritz value lies above the smallest eigenvalue: below zero it proves one there, by more than its sign is in doubt.
     negative = bottom < -NEGATIVE * size
     hidden = negative and low > 0
     words = f"Within this {what} it bends by {span(number(low), number(high))}. "
     if hidden:
-        words += f"All of that is upwards, while {_negatives(share, error, p)} not seen. "
+        words += f"All of that is upwards, while {_negatives(data, p)} not seen. "
     elif negative and low < 0:
         words += f"Downhill curvature exists and this {what} shows some of it. "
     if 0 < high < 0.1 * top:
@@ -125,28 +125,37 @@ def spectrum(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
 def _trace(data: Known) -> Iterator[Reading]:
     trace, spread = scalar(data, "hessian_trace"), scalar(data, "hessian_trace_standard_error")
     held, baseline = scalar(data, "trace_share"), scalar(data, "trace_share_baseline")
-    if trace is None or held is None or baseline is None:
+    if trace is None or baseline is None:
         return
     words = f"The trace is {number(trace)}{plus_minus(spread, trace)}. Isotropic axes hold {percent(baseline, 2)} on average."
     verdict: Verdict = "ok"
-    if spread is not None and abs(trace) <= 2 * spread:
+    if held is None:
         verdict = "note"
-        words += " The trace is not told apart from zero, so no share of it is to be trusted."
+        words += " The trace is not known well enough for a share of it."
     elif held > 1:
         words += " More than all of it: elsewhere negative curvature takes away."
     elif held < 0:
         words += " Below zero: the slice and the whole bend opposite ways on average."
     formula = "tr(QᵀHQ) / tr H, the trace by Hutchinson's estimate beside exact outliers; baseline (number of axes) / p"
-    yield Reading("Trace in the picture", percent(held, 2), words, formula, "", verdict)
+    share = (
+        "unknown" if held is None else f"{percent(held, 2)}{plus_minus(100 * (scalar(data, 'trace_share_error') or 0.0), 100)}"
+    )
+    yield Reading("Trace in the picture", share, words, formula, "", verdict)
 
 
-def _negatives(share: float | None, error: float | None, p: int) -> str:
+def _negatives(data: Known, p: int) -> str:
     """How many eigenvalues are negative, as far as that is known."""
-    if share is None or share * p < 1:
+    share, error = scalar(data, "hessian_negative"), scalar(data, "hessian_negative_error")
+    if share is not None and error is not None and share > 2 * error and share * p >= 1:
+        return f"about {number(share * p, 2)}{plus_minus(error * p, p, 1)} directions that bend downwards are"
+    least = (
+        int(np.ceil(p * float(np.asarray(data["hessian_negative_bounds"])[0]) - 1e-6))
+        if has(data, "hessian_negative_bounds")
+        else 0
+    )
+    if least < 2:
         return "directions that bend downwards are"
-    if error is None or error > share:
-        return f"directions that bend downwards (a rough sketch counts {number(share * p, 2)}) are"
-    return f"about {number(share * p, 2)}{plus_minus(error * p, p, 1)} directions that bend downwards are"
+    return f"at least {least:,} directions that bend downwards are"
 
 
 SHAPES = {
