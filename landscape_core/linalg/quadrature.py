@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 from torch import Tensor
 
 from ..specs import InputError
-from .measure import CONFIDENCE, SpectralMeasure, student
+from .measure import SpectralMeasure, share_at_least, student
 from .operators import (
     STATE_BYTES,
     LinearOperator,
@@ -271,17 +271,14 @@ def share_bounds(nodes: np.ndarray, weights: np.ndarray, threshold: float, p: in
     """(at least, at most) of the share of eigenvalues below a threshold: both hold in 95 of 100 sets of probes.
 
     What the quadrature of each probe proves (Chebyshev, Markov, Stieltjes: between two nodes it says nothing), and how far the
-    mean over so many probes may lie from the matrix: by p where it is given (`SpectralMeasure.share_bounds`), else by how they
-    differ, with Student's quantile.
+    mean over so many probes may lie from the matrix, `SpectralMeasure.share_bounds`; without p, from that of the smallest
+    matrix that has so many nodes.
     """
-    if p is not None:
-        return SpectralMeasure(nodes, weights, p).share_bounds(threshold)
-    measure = SpectralMeasure(nodes, weights, nodes.shape[1] + 1)  # of unknown size: larger than the steps
-    (low, low_error), (high, high_error) = (_over_probes(part) for part in measure.enclosed(threshold))
-    if measure.probes == 1:
-        return 0.0, 1.0
-    reach = float(stdtrit(measure.probes - 1, CONFIDENCE)) / student(measure.probes - 1)
-    return max(0.0, float(low - reach * low_error)), min(1.0, float(high + reach * high_error))
+    steps = nodes.shape[1]
+    measure = SpectralMeasure(nodes, weights, p or steps + 1)
+    low, high = (float(part.mean()) for part in measure.enclosed(threshold))
+    least, most = (share_at_least(seen, measure.probes, p, least=steps) for seen in (low, 1 - high))
+    return least, 1 - most
 
 
 def _over_probes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

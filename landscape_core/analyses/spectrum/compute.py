@@ -143,11 +143,10 @@ def _estimated_sums(measure: SpectralMeasure, damping: float) -> dict[str, Any]:
     effective = measure.total(_curved(damping))
     ratio = measure.total(np.abs, np.square, of=_participation)
     sure = ratio.resolved and ratio.error <= VAGUE * ratio.value
-    ends = np.array([effective.value - 2 * effective.error, effective.value + 2 * effective.error])
     return {
         "effective_dimension": effective.value if effective.resolved else math.nan,
         "effective_dimension_error": effective.error if effective.resolved else math.nan,
-        "effective_dimension_bounds": ends.clip(0, measure.parameters),
+        "effective_dimension_bounds": np.clip(effective.bounds, 0, measure.parameters),
         "participation": ratio.value if sure else math.nan,
         "participation_error": ratio.error if sure else math.nan,
     }
