@@ -97,4 +97,16 @@ ARRAYS = (
     Variable("arithmetic", "Arithmetic of the products."),
     Variable("products", "Products with a vector.", unit="products"),
     Variable("notes", "What must be said besides.", "notes"),
+    *(
+        Variable(f"{name}_trained", f"With weight decay, of L + wd/2 |θ|², where that is what was trained: {words}", *more)
+        for name, words, *more in (
+            ("eigenvalues_top", "the largest eigenvalues.", "k", CURVATURE),
+            ("eigenvalues_bottom", "the smallest ones.", "b", CURVATURE),
+            ("gradient_norm", "norm of the gradient.", "", SLOPE),
+            ("classification", "the kind of point."),
+            ("eigenvalues_top_steps", "the largest at every checkpoint.", "t k", CURVATURE),
+            ("eigenvalue_bottom_steps", "the smallest there.", "t", CURVATURE),
+            ("gradient_norm_steps", "norm of the gradient there.", "t", SLOPE),
+        )
+    ),
 )

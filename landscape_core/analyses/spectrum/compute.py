@@ -23,6 +23,7 @@ from .kind import causes, point, signs
 from .operators import Scaled, block_size
 from .over_run import over_run
 from .spec import SpectrumSpec
+from .trained import of_trained_loss
 
 VAGUE = 0.25  # relative standard error from which on an estimate is no number
 
@@ -108,7 +109,7 @@ def _finish(growing: SpectrumGrowing) -> None:
         **sums,
         **point(growing, found),
     )
-    growing.put(**growing.stability(own_step(growing.context)))
+    growing.put(**of_trained_loss(growing), **growing.stability(own_step(growing.context)))
 
 
 def _curved(damping: float) -> Callable[[Array], Array]:

@@ -74,10 +74,10 @@ def kind_of_pairs(growing: SpectrumGrowing, theta: torch.Tensor, gradient: float
     beyond = (growing.spec.zero_tolerance + ROUNDING * torch.finfo(growing.objective.dtype).eps) * norm
     share = relative_gradient(gradient, norm, float(theta.double().norm()))
     found = Signs.of(values, beyond, known=False)
-    return classify(share, found, tolerance=growing.spec.gradient_tolerance, whole=_whole(growing), bottom=bool(bottom.size))
+    return classify(share, found, tolerance=growing.spec.gradient_tolerance, whole=is_whole(growing), bottom=bool(bottom.size))
 
 
-def _whole(growing: SpectrumGrowing) -> bool:
+def is_whole(growing: SpectrumGrowing) -> bool:
     """Whether the matrix is the Hessian over all parameters."""
     return growing.spec.operator == "hessian" and len(growing.members) == len(growing.objective.space.entries)
 
@@ -87,7 +87,7 @@ def point(growing: SpectrumGrowing, found: Signs) -> dict[str, Any]:
     spec, arrays = growing.spec, growing.arrays
     theta = float(growing.objective.theta.double().norm())
     share = relative_gradient(float(arrays["gradient_norm"]), float(arrays["norm"]), theta)
-    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=_whole(growing), bottom=spec.k_bottom > 0)
+    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=is_whole(growing), bottom=spec.k_bottom > 0)
     return {
         "signs": np.array([found.negative, found.zero, found.positive]),
         "signs_known": found.known,

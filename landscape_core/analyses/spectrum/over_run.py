@@ -11,6 +11,7 @@ from ...measuring.path import evenly, own_step
 from .growing import SpectrumGrowing
 from .kind import kind_of_pairs
 from .spec import SpectrumSpec
+from .trained import TRAINED, decay_beside
 
 
 def over_run(spec: SpectrumSpec, context: Context) -> Running:
@@ -32,6 +33,9 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         "eigenvalue_bottom_steps": np.full(count, np.nan),
         "gradient_norm_steps": np.full(count, np.nan),
     }
+    decay = decay_beside(growing)
+    if decay:
+        series[f"gradient_norm_steps{TRAINED}"] = np.full(count, np.nan)
     growing.resumed(series, steps=steps)
     growing.put(steps=np.array(steps), **series, **growing.stability_over(steps))
     thetas = dict(zip(path.steps, path.thetas, strict=True))
@@ -51,6 +55,9 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         series["residuals_top_steps"][i] = pairs.top_residuals.cpu().numpy()
         series["eigenvalue_bottom_steps"][i] = float(pairs.bottom[0]) if low else np.nan
         series["gradient_norm_steps"][i] = float(gradient.double().norm())
+        if decay:
+            trained = gradient + decay * theta[growing.coordinates]
+            series[f"gradient_norm_steps{TRAINED}"][i] = float(trained.double().norm())
         start = pairs.top_vectors
         growing.put(**series)
         growing.keep(f"step_{step}", {"products": growing.done[f"step_{step}"]})
@@ -65,5 +72,7 @@ def over_run(spec: SpectrumSpec, context: Context) -> Running:
         eigenvalues_top=top,
         residuals_top=series["residuals_top_steps"][at],
     )
+    if decay:
+        growing.put(**{name + TRAINED: series[name] + decay for name in ("eigenvalues_top_steps", "eigenvalue_bottom_steps")})
     growing.close()
     return growing.arrays

@@ -316,11 +316,12 @@ def _decay(data: Known, spec: SpectrumSpec) -> str:
     left = f"The run's weight decay of {number(decay)} is left out: this is the plain loss. "
     if optimizer not in ("sgd", "adam"):
         return left
-    return left + (
-        "In the loss that was trained, with the decay, every eigenvalue is larger by that much. "
-        if spec.operator in ("hessian", "ggn")
-        else "A Fisher matrix has none. "
-    )
+    if spec.operator not in ("hessian", "ggn"):
+        return left + "A Fisher matrix has none. "
+    left += "In the loss that was trained, with the decay, every eigenvalue is larger by that much"
+    kind, slope = text(data, "classification_trained"), scalar(data, "gradient_norm_trained")
+    left += f" and the gradient {number(slope)} long" if slope is not None else ""
+    return left + (f"; its kind of point: {kind}. " if kind else ". ")
 
 
 def _notes(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
