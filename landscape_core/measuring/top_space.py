@@ -59,10 +59,10 @@ def dense_allowed(asked: bool, parameters: int) -> None:
 def size_of_space(k: int | None, objective: Objective) -> int:
     """The k asked for; by default the number of classes. Raises InputError where there are none, or too few parameters."""
     if k is None:
-        outputs = objective.logits()
-        if outputs.dim() != 2 or outputs.shape[1] < 2:
+        shape = objective.nature.scores or ()
+        k = classes_of(objective) or (shape[1] if len(shape) == 2 else 0)
+        if k < 2:
             raise InputError("field 'k': this network has no classes to count; give a number, such as k=10")
-        k = outputs.shape[1]
     if k >= objective.space.size:
         raise InputError(f"field 'k': must be below the number of parameters, {objective.space.size:,} (got {k})")
     return k
@@ -70,8 +70,9 @@ def size_of_space(k: int | None, objective: Objective) -> int:
 
 def classes_of(objective: Objective) -> int:
     """How many classes the network tells apart; 0 where it is no classifier."""
-    outputs = objective.logits() if "accuracy" in objective.evaluate() else None
-    return 0 if outputs is None or outputs.dim() < 2 else outputs.shape[1]
+    shape, classes = objective.nature.scores or (), objective.nature.classes
+    known = "accuracy" in objective.metrics or classes is not None
+    return shape[classes.dim if classes is not None else 1] if known and len(shape) > 1 else 0
 
 
 def chance_bounds(k: int, p: int) -> tuple[float, float]:

@@ -74,6 +74,7 @@ class Sample:
     counted: str = ""  # where samples lie, in words
     guessed: bool = False  # whether several dimensions would have weighed the batches differently
     weighted: bool = False  # whether the caller gave the weights
+    summed: bool = False  # whether the loss is their sum, though nobody said so
 
     @property
     def size(self) -> int:
@@ -92,9 +93,11 @@ class Sample:
     @property
     def notes(self) -> tuple[str, ...]:
         """What must be said of the weights of batches."""
-        if not self.guessed:
-            return ()
-        return (f"what weighs a batch was guessed among several dimensions: {self.words} (weights= says it)",)
+        if self.summed:
+            return ("the loss adds up over the samples of a batch: L is their sum, not their mean",)
+        if self.guessed:
+            return (f"what weighs a batch was guessed among several dimensions: {self.words} (weights= says it)",)
+        return ()
 
 
 def as_sample(

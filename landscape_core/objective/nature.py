@@ -30,11 +30,13 @@ Loss = Callable[[Any, Any], Any]
 class Nature:
     """`reduction`: what the loss does over the samples of a batch, None if neither; `classes`: what its scores are of, if any.
 
-    `spread`: in words, the shapes of outputs and targets that the loss compares each with each.
+    `scores`: the shape of the scores of a few samples, None where outputs hold no tensor. `spread`: in words, the shapes of
+    outputs and targets that the loss compares each with each.
     """
 
     reduction: Reduction | None = None
     classes: Classes | None = None
+    scores: tuple[int, ...] | None = None
     spread: str = ""
 
 
@@ -51,6 +53,7 @@ def nature(loss: Loss, outputs: Any, batch: Batch, every: Sequence[Batch]) -> Na
         return Nature(
             _reduction(loss, losses, outputs, batch),
             _classes(loss, losses, outputs, batch, every),
+            tuple(z.shape) if isinstance(z := scores(outputs), Tensor) else None,
             _spread(losses, outputs, batch),
         )
 

@@ -104,7 +104,7 @@ class PlainObjective:
     @property
     def sample(self) -> Sample:
         """How the training samples were counted: `words`, whether that was `guessed`, and `notes` that a result must carry."""
-        return self._samples["train"]
+        return replace(self._samples["train"], summed=self._said_reduction == "mean" and self.reduction == "sum")
 
     def size(self, split: Split = "train") -> int:
         """Number of samples of a split."""
@@ -321,12 +321,20 @@ class PlainObjective:
         return 1 / self.mass(split) if self.reduction == "mean" else 1.0
 
     def logits(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
-        """The model's outputs on every sample of the split, concatenated."""
+        """The model's outputs on every sample of the split, joined along samples. Raises InputError where they do not fit."""
         self._set(theta)
         with torch.no_grad():
             found = [scores(self.outputs(self.network, batch)) for batch in self.batches(split)]
         self.counts["forwards"] += 1
-        return torch.cat(found)
+        try:
+            return torch.cat(found, self.along(found[0], self.batches(split)[0]))
+        except (RuntimeError, TypeError):
+            raise InputError("the outputs of batches cannot be joined: they differ in more than samples") from None
+
+    def along(self, outputs: Tensor, batch: Batch) -> int:
+        """The dimension in which a batch's outputs have its samples: that of the targets, if it has as many there."""
+        dim = max(0, next((dim for path, dim in batch.cuts.items() if path[0] == 1), 0))
+        return dim if dim < outputs.dim() and outputs.shape[dim] == batch.size else 0
 
     def sample_losses(self, theta: Tensor | None = None, split: Split = "train") -> Tensor:
         """The loss of each sample by itself `(n,)`, float64: `loss` called with one row of outputs and targets at a time.

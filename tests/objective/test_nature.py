@@ -185,6 +185,27 @@ def test_asking_leaves_no_trace():
     assert all(n <= 30 for _, n in seen)
 
 
+def test_a_sum_that_nobody_called_one_is_noted():
+    summed = lambda o, t: (o - t).square().sum()  # noqa: E731
+    assert Objective(built(), summed, (X, T)).sample.notes == (
+        "the loss adds up over the samples of a batch: L is their sum, not their mean",
+    )
+    for given in (Objective(built(), summed, (X, T), reduction="sum"), Objective(built(), nn.MSELoss(), (X, T))):
+        assert not given.sample.notes
+
+
+def test_outputs_are_joined_along_samples_or_refused_in_one_line():
+    x, y = torch.randn(6, 10, 5, generator=DRAW).double(), torch.randint(0, 3, (6, 10), generator=DRAW)
+    loss = lambda o, t: F.cross_entropy(o.reshape(-1, 3), t.reshape(-1))  # noqa: E731
+    model = built()
+    given = Objective(model, loss, [(x[:, :8], y[:, :8]), (x[:, 8:], y[:, 8:])])
+    assert torch.allclose(given.logits(), model(x))
+    assert given.nature.scores == (6, 8, 3)
+    ragged = Objective(model, loss, [(x[:, :8], y[:, :8]), (x[:4, 8:], y[:4, 8:])])
+    with pytest.raises(InputError, match="cannot be joined"):
+        ragged.logits()
+
+
 # -- losses of single samples ------------------------------------------------------------------------------------------
 
 COUPLED = {

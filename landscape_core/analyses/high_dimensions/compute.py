@@ -71,7 +71,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     growing.expected = {"slopes": SLOPE_COST * len(steps)} | {f"step_{step}": each for step in looked}
     plane, facts = _plane(path)
     planes = {"plane_share_path": plane, "plane_share_random": _random_plane(spec, thetas)}
-    outputs = objective.logits(thetas[0]).shape[-1]
+    outputs = (objective.nature.scores or (2,))[-1]
     outliers = min(size, spec.k or max(1, outputs - 1))
     flat, zero = spec.tolerances(size)
     growing.put(parameters=size, sample_size=objective.size(), classes=classes_of(objective))
