@@ -73,7 +73,8 @@ def analyse(kind: str, spec: AnalysisSpec, context: Context) -> Generator[Progre
     provenance = {
         "analysis_version": item.version,
         "device": str(objective.device),
-        "dtype": str(objective.dtype).removeprefix("torch."),
+        # An analysis that computes in another arithmetic than its source's says so.
+        "dtype": str(arrays.get("arithmetic", objective.dtype)).removeprefix("torch."),
         "sample": objective.sample.words,
         "threads": torch.get_num_threads(),
         "wall_seconds": time.perf_counter() - started,
