@@ -47,7 +47,7 @@ def check_text(odd: Odd) -> None:
         assert masked(kept(odd.name, kind)) == masked(place(odd.name, kind).read_text()), kind
 
 
-def tests(group: str) -> tuple[Callable[[Odd], None], Callable[[Odd], None], Callable[[], None]]:
+def of_group(group: str) -> tuple[Callable[[Odd], None], Callable[[Odd], None], Callable[[], None]]:
     """The tests of a group."""
 
     @situations(group)

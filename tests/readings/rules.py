@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
-from landscape_core.checkpoints.runs import RunStore
-
 from .odd import Fragments, Odd
-from .texts import Answer, answer, home
+from .texts import Answer, answer, training_of
 
 CLASSES = ("minimum", "maximum", "strict saddle", "degenerate", "degenerate, downhill", "not critical", "unresolved", "none")
 
@@ -99,7 +96,7 @@ def _loss(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
 
 
 def _decay(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
-    training = _training(odd)
+    training = training_of(odd.name)
     if not training.get("weight_decay"):
         yield from _lines("decay where there is none", "run's weight decay|every eigenvalue is larger by", made)
     elif training["optimizer"] == "adamw":
@@ -208,13 +205,6 @@ def _unmeasured(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
 def _whole(odd: Odd, made: Answer) -> bool:
     """Whether the named layers are all that there is."""
     return _parameters(made) == _parameters(answer(odd.name, "spectrum", "exact"))
-
-
-def _training(odd: Odd) -> dict[str, Any]:
-    """How the run was trained; nothing of a bare loss or of weights that were brought in."""
-    if odd.record is None:
-        return {}
-    return RunStore(home()).read(odd.name).training or {}
 
 
 def _parameters(made: Answer) -> int | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import landscape_core
 from landscape_core.analyses import ANALYSES
+from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs.execute import start
 from landscape_core.specs import InputError, Result
 
@@ -136,6 +137,12 @@ def _source(name: str) -> Any:
     return f"{name}@last"
 
 
+def training_of(name: str) -> dict[str, Any]:
+    """How a run was trained; nothing of a bare loss, or of weights that were brought in."""
+    source = _source(name)
+    return (RunStore(home()).read(name).training or {}) if isinstance(source, str) else {}
+
+
 @functools.cache
 def _path(name: str) -> Any:
     return past(_source(name))
@@ -151,7 +158,7 @@ def home() -> Path:
 
 # -- the texts that are kept ---------------------------------------------------------------------------------------------------
 
-NUMBER = re.compile(r"[−-]?(?:\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?|∞)")
+NUMBER = re.compile(r"[−-]?(?:\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[−+-]?\d+)?|∞)")
 
 
 def masked(words: str) -> str:
