@@ -41,6 +41,6 @@ ANALYSIS = Analysis(
         Measure("drop_inside", "Fall of the loss inside"),
         Measure("drop_outside", "Fall of the loss outside"),
     ),
-    aligned=("yaxis",),
+    aligned=("yaxis", "yaxis2"),
     applies=_applies,
 )

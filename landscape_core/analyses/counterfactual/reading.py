@@ -30,6 +30,11 @@ def trained(data: Known) -> str:
     return TRAINED if (scalar(data, "trained_decay") or 0.0) > 0 else ""
 
 
+def of_fall(share: float) -> str:
+    """A share of a fall, to a tenth of a per cent: the loss itself is known no better."""
+    return percent(round(share, 3))
+
+
 def _curve(data: Known, branch: str, end: str) -> Array:
     return np.asarray(data[f"loss_{branch}{end}"], float)
 
@@ -68,7 +73,7 @@ def _claim(data: Known, _spec: CounterfactualSpec) -> Iterator[Reading]:
     unsure = {branch: (noise[branch] + noise["free"]) / float(first - last) for branch in BRANCHES}
     chance = scalar(data, f"drop_chance{end}") or 0.0
     said, verdict = _verdict(shares, unsure, chance)
-    k, inside, outside, random = int(data["k"]), *(percent(shares[branch]) for branch in ("inside", "outside", "random"))
+    k, inside, outside, random = int(data["k"]), *(of_fall(shares[branch]) for branch in ("inside", "outside", "random"))
     words = (
         f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall "
         f"of the {of} in free training ({number(float(first))} to {number(float(last))}), {inside} inside and {outside} "
@@ -120,7 +125,7 @@ def _plain(data: Known, _spec: CounterfactualSpec) -> Iterator[Reading]:
     )
     shares = [scalar(data, f"drop_{name}") for name in ("inside", "outside")]
     if None not in shares:
-        words += f"; of that fall {percent(shares[0] or 0.0)} inside and {percent(shares[1] or 0.0)} outside"
+        words += f"; of that fall {of_fall(shares[0] or 0.0)} inside and {of_fall(shares[1] or 0.0)} outside"
     words += ". Descent may raise L where that shortens the weights."
     yield Reading("Plain loss", f"{number(first)} to {number(last)}", words, "L, without the decay", "", "note")
 

@@ -188,7 +188,8 @@ def test_both_losses_are_drawn_where_they_differ() -> None:
     figure = counterfactual_figure(result)
     assert len(figure.data) == 8
     assert sum(trace.showlegend is not False for trace in figure.data) == 4
-    assert "Thin and dotted: the plain loss" in figure.layout.title.subtitle.text
+    assert [trace.yaxis for trace in figure.data] == ["y2"] * 4 + ["y"] * 4
+    assert "below the plain one" in figure.layout.title.subtitle.text
     np.testing.assert_array_equal(figure.data[-1].y, result["loss_random_trained"])
     assert len(counterfactual_figure(result, kind="distance").data) == 4
 
