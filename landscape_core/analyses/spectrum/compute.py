@@ -110,6 +110,9 @@ def _finish(growing: SpectrumGrowing) -> None:
         **point(growing, found),
     )
     growing.put(**of_trained_loss(growing), **growing.stability(own_step(growing.context)))
+    if frozen := sum(part.numel() for part in growing.objective.network.model.parameters() if not part.requires_grad):
+        others = f"every direction means every direction of the {growing.objective.space.size:,} others"
+        growing.note(f"{frozen:,} parameter{' is' if frozen == 1 else 's are'} frozen: {others}")
 
 
 def _curved(damping: float) -> Callable[[Array], Array]:

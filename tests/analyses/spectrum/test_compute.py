@@ -421,6 +421,8 @@ def test_over_a_run_every_checkpoint_has_its_own_spectrum_and_resumes():
         assert result["eigenvalue_bottom_steps"][i] == pytest.approx(alone["eigenvalues_bottom"][0], abs=1e-3 * alone["norm"])
         assert result["gradient_norm_steps"][i] == pytest.approx(alone["gradient_norm"])
     assert np.array_equal(result["eigenvalues_top"], result["eigenvalues_top_steps"][1])
+    assert result["classification"] == "not critical"
+    assert spectrum(given, over="run", k=3, operator="ggn")["classification"] == "none"
     partial = spectrum(given, over="run", k=3, stop_after=2)
     assert np.isfinite(partial["eigenvalues_top_steps"]).all(axis=1).tolist() == [True, True, False]
     resumed = spectrum(given, over="run", k=3, partial=partial)

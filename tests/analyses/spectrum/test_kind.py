@@ -391,3 +391,33 @@ def test_rounding_is_spelled_as_zero(method):
     assert method == "lanczos" or flat["Trace"].value == "0"  # an estimate is as good as its error
     everything = " ".join(f"{item.value} {item.words}" for item in (*found.values(), *flat.values()) if item.name != "Accuracy")
     assert not re.search(r"e−1[0-9]", everything), everything
+
+
+def test_frozen_parameters_are_no_directions():
+    model = nn.Linear(3, 1)
+    model.bias.requires_grad_(False)
+    x = inputs()
+    result = landscape_core.compute("spectrum", net(model, x, x @ model.weight.detach().double().T + model.bias.detach()))
+    assert str(result["classification"]) == "minimum"
+    assert "1 parameter is frozen" in cards(result)["Note"].words
+
+
+class Picky(nn.Module):
+    """A model that knows only weights near its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 2)
+        self.at = self.a.weight.detach().clone()
+
+    def forward(self, x):
+        if float((self.a.weight.detach().to(self.at) - self.at).abs().max()) > 1e-3:
+            raise KeyError("these are not my weights")
+        return torch.sin(self.a(x))
+
+
+def test_a_model_that_fails_elsewhere_costs_the_causes_alone(monkeypatch):
+    monkeypatch.delenv("LANDSCAPE_STRICT", raising=False)
+    result = landscape_core.compute("spectrum", net(Picky(), inputs(), torch.zeros(12, 2)))
+    assert int(result["nullity_counted"]) == int(result["nullity_predicted"]) == 0
+    assert str(result["classification"]) == "not critical"
