@@ -12,7 +12,7 @@ from ...drawing.numbers import number, percent
 from ...drawing.sources import BOETTCHER, GARIPOV, GOODFELLOW, LI
 from ...drawing.statement import Reading, Verdict
 from .quantity import unit_words
-from .reading_bends import curvature, shape, spectrum
+from .reading_bends import curvature, eigenvalues, shape
 from .reading_center import center
 from .reading_path import trajectory
 from .spec import RANDOM_DIRECTIONS, SurfaceSpec
@@ -26,7 +26,7 @@ BAND = 10  # lines from which on their band says how much the choice of axes mat
 def reading(data: Known, spec: SurfaceSpec) -> list[Reading]:
     """The certificate of a finished slice. Rows whose numbers the result doesn't hold are left out."""
     rows: list[Reading] = []
-    parts = (_axes, center, _gradient, curvature, spectrum, shape, trajectory, _masked, _modes, _notes, _limits)
+    parts = (_axes, center, _gradient, curvature, eigenvalues, shape, trajectory, _masked, _modes, _notes, _limits)
     for part in parts:
         rows += part(data, spec)
     return rows

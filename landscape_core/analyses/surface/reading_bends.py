@@ -93,7 +93,7 @@ def _in_the_plane(low: float, high: float, rounding: float) -> Reading:
     return Reading("Curvature in the plane", value, words, formula, "", "ok" if low > 0 else "note")
 
 
-def spectrum(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
+def eigenvalues(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     """The slice's curvature beside the whole Hessian's extremes and trace."""
     top, bottom = scalar(data, "hessian_top"), scalar(data, "hessian_bottom")
     if top is None or bottom is None:
