@@ -95,6 +95,17 @@ def error_card(double: Objective, part: Slice) -> dict[str, float]:
     return {"center_loss_standard_error": standard_error(losses, double.reduction)}
 
 
+def gradient_rounding(objective: Objective, gradient: Tensor) -> float:
+    """What moving each weight by a unit in the last place or so makes of the gradient at the centre; the larger of two."""
+    theta, generator = objective.theta, torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(2):
+        signs = torch.randint(0, 2, (len(theta),), generator=generator).to(theta) * 2 - 1
+        moved = objective.gradient(theta * (1 + torch.finfo(theta.dtype).eps * signs))
+        found.append(float((moved.double() - gradient.double()).norm()))
+    return max(found)
+
+
 def gradient_card(axes: Axes, gradient: Tensor) -> dict[str, float]:
     """The share of the gradient in the slice, |Q'g|^2 / |g|^2, beside what such axes hold on average.
 

@@ -23,6 +23,7 @@ from .watching import network_card
 
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
 PRODUCT_COST = 6.0  # a Hessian-vector product in the same
+ROUNDED = 4  # times what a unit in the last place of the weights makes of a gradient: less is rounding
 CHECK = "the check against float64"
 
 
@@ -103,11 +104,21 @@ def _certify(
     if checked:
         measured |= extras.get(CHECK, lambda: {"deviations": probes.deviations()})
     rounding = rounding_of(objective.dtype, *measured.values())
-    slope = extras.get("the gradient", lambda: certificate.gradient_card(axes, objective.gradient(part.origin)))
-    arrays |= slope or dict.fromkeys(("gradient_norm", "gradient_share", "gradient_share_baseline"), float("nan"))
+    arrays |= dict.fromkeys(("gradient_norm", "gradient_share", "gradient_share_baseline", "gradient_rounding"), float("nan"))
+    arrays |= extras.get("the gradient", lambda: _slope(objective, axes))
     arrays |= certificate.difference_card(part, grid.spacing, rounding)
     arrays |= _curvature(objective, part, extras)
     return arrays, rounding
+
+
+def _slope(objective: Objective, axes: Axes) -> dict[str, float]:
+    """The gradient beside the axes; no share of one that is no more than rounding."""
+    gradient = objective.gradient()
+    card = certificate.gradient_card(axes, gradient)
+    card["gradient_rounding"] = ROUNDED * certificate.gradient_rounding(objective, gradient)
+    if card["gradient_norm"] <= card["gradient_rounding"]:
+        card["gradient_share"] = float("nan")
+    return card
 
 
 def _checked(context: Context, part: Slice, loss: float) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def _curvature(objective: Objective, part: Slice, extras: Extras) -> dict[str, A
     try:
         operator = objective.hessian(part.origin)
         found = certificate.curvature_card(operator, part)
-        extras.note(*operator.notes)
+        extras.note(*(words for words in operator.notes if "exactly zero" not in words))  # the curvature says it
         return found
     except Exception as error:
         k = len(part.directions)

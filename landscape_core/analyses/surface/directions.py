@@ -79,7 +79,7 @@ def _random(spec: SurfaceSpec, context: Context, draw: int) -> Axes:
         "filter": ("filter norms", 1.0),
         "layer": ("layer norms", 1.0),
         "model": ("weight norms", 1.0),
-        "gaussian": ("standard deviations of a weight's noise", float(theta.double().norm() / directions[:, 0].norm())),
+        "gaussian": ("standard deviations of a weight's noise", float(theta.double().norm() / directions[:, 0].norm()) or 1.0),
         "essay": ("filter norms, deviation 1 on biases", 0.3),
     }[kind]
     mean, variance = _moments(kind, spec.ignore, space, theta.double())
@@ -121,6 +121,9 @@ def _moments(kind: str, ignore: str, space: ParameterSpace, theta: Tensor) -> tu
 
 def _pca(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
     path = context.path(spec.trajectory)
+    theta = path.thetas.double()
+    if float((theta - theta[-1]).norm(dim=1).max()) <= ROUNDED * torch.finfo(path.thetas.dtype).eps * float(theta[-1].norm()):
+        raise InputError("directions=pca: the checkpoints of this path are the same but for rounding; take random directions")
     found = pca(path.thetas, spec.dimensions, centered=spec.centered)
     steps, k = np.array(path.steps), spec.dimensions
     null = random_walk_share(steps, k, centered=spec.centered)
@@ -144,7 +147,7 @@ def _gradient(spec: SurfaceSpec, context: Context, draw: int) -> Axes:
         other = _random(spec.model_copy(update={"directions": "filter", "dimensions": 1}), context, draw)
         second = orthogonalised(other.directions[:, 0].double(), axes[0])
         axes.append(second / second.norm())
-    reach = 0.1 * float(context.objective.theta.double().norm())
+    reach = _near(context.objective.theta)
     k = spec.dimensions
     return Axes(torch.stack(axes, 1).to(context.objective.theta), ("L2 distance",) * k, ((-reach, reach),) * k)
 
@@ -158,14 +161,15 @@ def _eigenvectors(spec: SurfaceSpec, context: Context, _draw: int) -> Axes:
     top = {"both": 1, "top": k, "bottom": 0}[spec.ends]
     operator = objective.hessian(objective.theta)
     if not 1 <= k <= len(objective.theta):
-        raise InputError(f"directions=eigenvectors: a model of {len(objective.theta)} parameters has no {k} eigenvectors")
+        count = len(objective.theta)
+        raise InputError(f"directions=eigenvectors: {count} parameter{'s' * (count != 1)} have no {k} eigenvectors")
     pairs = _own_tolerance(operator, eigenpairs(operator, top, k - top, seed=spec.seed, max_products=PRODUCTS), spec.seed)
     vectors = torch.cat([pairs.top_vectors, pairs.bottom_vectors], 1)
     values = torch.cat([pairs.top, pairs.bottom]).tolist()
     if not any(values):
         raise InputError("directions=eigenvectors: the Hessian is zero here; take random directions")
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    reach = 0.1 * float(objective.theta.double().norm())
+    reach = _near(objective.theta)
     least = ROUNDED * torch.finfo(vectors.dtype).eps * pairs.norm
     units = tuple(f"L2 distance, eigenvalue {value if abs(value) > least else 0:.3g}" for value in values)
     residuals = (*pairs.top_residuals.tolist(), *_relative(pairs).tolist())
@@ -253,6 +257,11 @@ def _read_vectors(file: str | None, count: int) -> list[Tensor]:
     if missing:
         raise InputError(f"given={file} has no {' and no '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}")
     return [torch.from_numpy(arrays[name]) for name in names]
+
+
+def _near(theta: Tensor) -> float:
+    """A tenth of the weights' length, where they have one."""
+    return 0.1 * float(theta.double().norm()) or 1.0
 
 
 def _around(directions: Tensor, offsets: Tensor, margin: float) -> tuple[Interval, ...]:

@@ -87,6 +87,12 @@ def _angle(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
 
 def _gradient(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     share, baseline, norm = (scalar(data, n) for n in ("gradient_share", "gradient_share_baseline", "gradient_norm"))
+    rounding = scalar(data, "gradient_rounding")
+    if norm is not None and rounding is not None and norm <= rounding:
+        words = "The gradient is no more than the last places of the weights make of it: where it points says nothing."
+        formula = "four times the change of g when every weight moves by a unit in its last place"
+        yield Reading("Gradient in the picture", "none above rounding", words, formula, "", "note")
+        return
     if share is None:
         return
     what = "plane" if spec.dimensions == 2 else "line"
@@ -133,7 +139,8 @@ def _modes(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
     normalised = bool(data["has_batchnorm"]) if known else True
     where = "everywhere" if known else "everywhere if the network has BatchNorm"
     value, words = "evaluation mode", ""
-    if normalised and spec.batchnorm == "stored":
+    statistics = text(data, "batchnorm_statistics", spec.batchnorm)
+    if normalised and statistics == "stored":
         value += ", BatchNorm stored"
         words = (
             f"The stored statistics of BatchNorm are used {where}, though they belong to the centre only; "

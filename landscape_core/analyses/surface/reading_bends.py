@@ -114,7 +114,7 @@ def eigenvalues(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
         words += f"Downhill curvature exists and this {what} shows some of it. "
     if 0 < high < 0.1 * top:
         words += f"The sharpest direction bends {number(top / high, 2)} times as much."
-    elif high <= 0 < top:
+    elif high <= 0 < settled(top, NONE * size):
         words += f"The sharpest direction bends upwards by {number(top)}."
     value = span(number(settled(bottom, NONE * size)), number(settled(top, NONE * size)))
     formula = "extreme eigenvalues of the Hessian at the centre by Lanczos, beside those of QᵀHQ"
@@ -147,7 +147,10 @@ def _negatives(data: Known, p: int) -> str:
     """How many eigenvalues are negative, as far as that is known."""
     share, error = scalar(data, "hessian_negative"), scalar(data, "hessian_negative_error")
     if share is not None and error is not None and share > 2 * error and share * p >= 1:
-        return f"about {number(share * p, 2)}{plus_minus(error * p, p, 1)} directions that bend downwards are"
+        count, spread = number(share * p, 2), plus_minus(error * p, p, 1)
+        if count == "1":
+            return f"about one direction{spread} that bends downwards is"
+        return f"directions that bend downwards, about {count}{spread}, are"
     least = (
         int(np.ceil(p * float(np.asarray(data["hessian_negative_bounds"])[0]) - 1e-6))
         if has(data, "hessian_negative_bounds")

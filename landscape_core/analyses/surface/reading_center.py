@@ -12,6 +12,7 @@ from ...drawing.statement import Reading, Verdict
 from .spec import SurfaceSpec
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}  # |fast - plain| / |plain|, besides what rounding of the outputs explains
+EXACT = 1e-12  # of the loss: less is the last places of float64
 PLACES = {
     "near": "between neighbouring points at the centre",
     "rim": "between neighbours at the rim",
@@ -90,7 +91,10 @@ def _arithmetic(data: Known, spec: SurfaceSpec) -> Iterator[Reading]:
             f"The picture's centre differs from a plain float64 evaluation ({number(reference, 6)}) by more than rounding "
             "explains"
         ) + (": compute with dtype=float64." if kind != "float64" else ".")
-    value = "exact" if wrong == 0 else f"off by {number(wrong / size, 2)} of the loss" if size else f"off by {number(wrong, 2)}"
+    if wrong <= EXACT * size:
+        value = "exact, but for rounding" if wrong else "exact"
+    else:
+        value = f"off by {number(wrong / size, 2)} of the loss" if size else f"off by {number(wrong, 2)}"
     formula = f"|L(fast) − L(plain)| / |L|, allowed {number(allowed, 1)} in {kind}, and rounding of the outputs"
     verdict: Verdict = "warn" if not good else "note" if wrong > allowed * size else "ok"
     yield Reading("Arithmetic", value, words, formula, "", verdict)

@@ -43,7 +43,10 @@ class Watching(TorchDispatchMode):
 
 
 def network_card(objective: Objective) -> dict[str, Any]:
-    """`has_batchnorm`, and `kinks`: what in network and loss has a slope that jumps, by name; nothing where that is hidden."""
+    """`has_batchnorm`, its statistics, and `kinks`: what in network and loss has a slope that jumps, by name.
+
+    Nothing where a model hides what it does.
+    """
     batch = objective.chunks()[0]
     watching = Watching()
     try:
@@ -54,4 +57,5 @@ def network_card(objective: Objective) -> dict[str, Any]:
         pass_over(error)
         return {}
     kinks = dict.fromkeys(KINKED[name] for name in sorted(watching.seen) if name in KINKED)
-    return {"has_batchnorm": any("batch_norm" in name for name in watching.seen), "kinks": ", ".join(kinks)}
+    normalised = any("batch_norm" in name for name in watching.seen)
+    return {"has_batchnorm": normalised, "batchnorm_statistics": objective.batchnorm, "kinks": ", ".join(kinks)}
