@@ -51,7 +51,9 @@ class Axes:
 def spanned(spec: SurfaceSpec, context: Context, draw: int = 0) -> Axes:
     """The axes that a Spec asks for; `draw` counts the repeated random lines. Raises InputError for what cannot be spanned."""
     if not bool(context.objective.theta.isfinite().all()):
-        raise InputError("the weights are not finite here; look at an earlier checkpoint")
+        raise InputError(f"the weights are not finite here{'; look at an earlier checkpoint' if context.source else ''}")
+    if not bool(context.objective.theta.double().norm().isfinite()):
+        raise InputError("the weights are so large that their length is not finite: there is no slice to draw")
     axes = BUILDERS[spec.directions](spec, context, draw)
     if spec.orthogonal and spec.dimensions == 2:
         d0, d1 = axes.directions.T

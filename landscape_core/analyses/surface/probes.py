@@ -55,11 +55,14 @@ def sample_losses(double: Objective, theta: Tensor) -> Array:
         isinstance(m, nn.modules.batchnorm._BatchNorm) for m in double.network.model.modules()
     ):
         raise InputError("BatchNorm takes its statistics from the batch: samples have no losses of their own")
+    whole = double.loss(theta)
+    if not np.isfinite(whole):
+        raise InputError("the loss is not finite at the centre")
     losses: Array = double.sample_losses(theta).cpu().numpy()
     if len(losses) < 2:
         raise InputError("one sample has no spread")
-    whole, size = (float(total(values, double.reduction)) for values in (losses, np.abs(losses)))
-    if abs(whole - double.loss(theta)) > (1e-9 if double.dtype == torch.float64 else 1e-5) * size:
+    found, size = (total(values, double.reduction) for values in (losses, np.abs(losses)))
+    if abs(found - whole) > (1e-9 if double.dtype == torch.float64 else 1e-5) * size:
         raise InputError("the losses of single samples don't make up the loss of the whole")
     return losses
 
