@@ -68,14 +68,14 @@ def _losses(loss: Loss) -> dict[torch.dtype, Loss]:
 
 def _value(loss: Loss, outputs: Any, targets: Any) -> float | None:
     try:
-        value = loss(outputs, map_tensors(targets, torch.clone))
-        return float(value)
+        return float(loss(outputs, map_tensors(targets, torch.clone)))
     except Exception:  # whatever a loss does with numbers it was not made for
         return None
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
-    return map_tensors(tree, lambda t: t.to(dtype) if t.is_floating_point() else t)
+    """A copy, which a loss may write into."""
+    return map_tensors(tree, lambda t: t.to(dtype, copy=True) if t.is_floating_point() else t.clone())
 
 
 # -- mean or sum ------------------------------------------------------------------------------------------------------

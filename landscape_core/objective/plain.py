@@ -286,12 +286,16 @@ class PlainObjective:
         batch = self.batches("train")[0]
         for piece in (next(batch.chunks(ROWS)), batch):
             try:
-                with torch.inference_mode(False), torch.no_grad():
+                with torch.inference_mode(False), torch.enable_grad():
                     outputs = self.outputs(self.network, piece)
             except InputError:  # a model that takes whole batches only, or none: then evaluating it says why
                 continue
-            with self.network.exactly():
-                found = nature(self.loss_function, outputs, piece, [b for s in self._samples.values() for b in s.batches])
+            try:
+                with self.network.exactly():
+                    found = nature(self.loss_function, outputs, piece, [b for s in self._samples.values() for b in s.batches])
+            except Exception as error:  # outputs that cannot be made up
+                pass_over(error)
+                return Nature()
             if found.spread:
                 raise InputError(
                     f"outputs of {found.spread} ({batch.name}) are compared each with each: give both one shape, "
@@ -429,7 +433,16 @@ class PlainObjective:
             return whole
         if split not in self._separate:
             self._separate[split] = self._same(whole, pieces, split)
-        return pieces if self._separate[split] else whole
+        return pieces if self._separate[split] and self._averaged(whole, pieces) else whole
+
+    def _averaged(self, whole: tuple[Batch, ...], pieces: tuple[Batch, ...]) -> bool:
+        """Whether the declared metrics of a batch are means over its samples, so that pieces have the same."""
+        if not self.metrics:
+            return True
+        with torch.no_grad():
+            found = [self.measure(self.network, batches, 1.0) for batches in (whole, pieces)]
+        off = [float((found[0][name] - found[1][name]).abs() / found[0][name].abs().clamp(min=1e-30)) for name in self.metrics]
+        return all(value <= 1e-4 for value in off)
 
     def _same(self, whole: tuple[Batch, ...], pieces: tuple[Batch, ...], split: Split) -> bool:
         """Whether pieces give the loss of the whole.

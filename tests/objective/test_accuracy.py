@@ -342,6 +342,18 @@ def test_other_metrics_are_evaluated_by_name_weighed_as_the_loss():
     assert cells["top2"] == pytest.approx([found["top2"]] * 4)
 
 
+def test_a_metric_that_is_no_mean_keeps_batches_whole(monkeypatch):
+    monkeypatch.setattr("landscape_core.objective.chunks.CACHE_BYTES", 1)
+    monkeypatch.setattr("landscape_core.objective.sweep.CHAIN_ROWS", 16)
+    model, spread = mlp(), lambda o, _t: float(o.std(0).max() ** 0.5)
+    for names in ({"accuracy": spread}, {"spread": spread}, {"accuracy": top2}):
+        given = Objective(model, F.cross_entropy, (X, Y), metrics=names)
+        assert (len(given.chunks()) == 1) == (names != {"accuracy": top2})
+        found = given.slice(given.theta, torch.ones(given.space.size, 1).double()).evaluate(np.zeros((4, 1)))
+        name = next(iter(names))
+        assert found[name] == pytest.approx([given.evaluate()[name]] * 4, rel=1e-9)
+
+
 BAD_METRICS = {
     "loss": ({"loss": top2}, "names other than 'loss'"),
     "error": ({"error": top2}, "names other than"),
