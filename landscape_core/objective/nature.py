@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..specs import InputError
 from .accuracy import Classes, find_classes, scores
 from .batches import Batch
 from .counting import take
@@ -40,8 +41,11 @@ class Nature:
     spread: str = ""
 
 
-def nature(loss: Loss, outputs: Any, batch: Batch, every: Sequence[Batch]) -> Nature:
-    """What `loss` is, for the outputs of `batch` and the targets of `every` one. Nothing of the caller's is changed."""
+def nature(loss: Loss, model: Callable[[Batch], Any], outputs: Any, batch: Batch, every: Sequence[Batch]) -> Nature:
+    """What `loss` is, for the `outputs` of `model` for `batch` and the targets of `every` one.
+
+    Nothing of the caller's is changed.
+    """
     losses = _losses(loss)
     devices = [t.device for t in all_tensors(outputs) if t.is_cuda][:1]
     with (
@@ -51,7 +55,7 @@ def nature(loss: Loss, outputs: Any, batch: Batch, every: Sequence[Batch]) -> Na
         warnings.catch_warnings(action="ignore"),  # of what is made up here
     ):
         return Nature(
-            _reduction(loss, losses, outputs, batch),
+            _reduction(loss, losses, model, outputs, batch),
             _classes(loss, losses, outputs, batch, every),
             tuple(z.shape) if isinstance(z := scores(outputs), Tensor) else None,
             _spread(losses, outputs, batch),
@@ -81,33 +85,51 @@ def _cast(tree: Any, dtype: torch.dtype) -> Any:
 # -- mean or sum ------------------------------------------------------------------------------------------------------
 
 
-def _reduction(loss: Loss, losses: dict[torch.dtype, Loss], outputs: Any, batch: Batch) -> Reduction | None:
+def _reduction(
+    loss: Loss, losses: dict[torch.dtype, Loss], model: Callable[[Batch], Any], outputs: Any, batch: Batch
+) -> Reduction | None:
     if is_torchs_own(loss):
         return "mean"
-    found = None
-    for dtype, own in losses.items():
-        found = _adds(own, outputs, batch, dtype)
-        if found:
-            break
+    found = next(filter(None, (_adds(own, outputs, batch, dtype) for dtype, own in losses.items())), "")
+    found = found or _adds_up(loss, model, outputs, batch)
     said = getattr(loss, "reduction", None) if isinstance(loss, nn.Module) else None
-    if found is None and said in ("mean", "sum"):
-        return "sum" if said == "sum" else "mean"
-    return found
+    found = str(said) if found not in ("sum", "mean") else found
+    return "sum" if found == "sum" else "mean" if found == "mean" else None
 
 
-def _adds(loss: Loss, outputs: Any, batch: Batch, dtype: torch.dtype) -> Reduction | None:
+def _adds_up(loss: Loss, model: Callable[[Batch], Any], outputs: Any, batch: Batch) -> str:
+    """The same at the model's own outputs, in its arithmetic: for outputs that cannot be made up, such as distributions."""
+    parts = list(batch.chunks(PARTS[0]))
+    if len(parts) < 2:
+        return ""
+    try:
+        values = [_value(loss, model(part), part.targets) for part in parts]
+    except InputError:
+        return ""
+    return _told(_value(loss, outputs, batch.targets), values, [part.size for part in parts], ADDS[torch.float32])
+
+
+def _told(whole: float | None, parts: Sequence[float | None], sizes: Sequence[int], allowed: float) -> str:
+    """What a loss does, by its value and those of the parts; "neither", or "" where one is no number."""
+    known = [value for value in parts if value is not None and math.isfinite(value)]
+    if whole is None or not math.isfinite(whole) or len(known) < len(parts):
+        return ""
+    allowed *= sum(abs(value) for value in known)
+    mean = sum(value * size for value, size in zip(known, sizes, strict=True)) / sum(sizes)
+    adds, averages = abs(whole - sum(known)) <= allowed, abs(whole - mean) <= allowed
+    return "neither" if adds == averages else "sum" if adds else "mean"
+
+
+def _adds(loss: Loss, outputs: Any, batch: Batch, dtype: torch.dtype) -> str:
     """Whether the loss of some rows is the sum, or the weighted mean, of those of its parts, where it is a number."""
     long = sum(t.numel() for t in all_tensors(outputs)) > LONG * max(1, batch.rows)
     first, second = FEW if long else PARTS
     n = first + second
     for made in _random(outputs, batch, dtype, n):
         whole, a, b = (_value(loss, *made(slice(i, j))) for i, j in ((0, n), (0, first), (first, n)))
-        if whole is None or a is None or b is None or not math.isfinite(whole):
-            continue
-        allowed = ADDS[dtype] * (abs(a) + abs(b))
-        total, mean = abs(whole - a - b) <= allowed, abs(whole - (first * a + second * b) / n) <= allowed
-        return None if total == mean else "sum" if total else "mean"
-    return None
+        if found := _told(whole, [a, b], [first, second], ADDS[dtype]):
+            return found
+    return ""
 
 
 def _random(outputs: Any, batch: Batch, dtype: torch.dtype, n: int) -> Iterator[Callable[[slice], tuple[Any, Any]]]:

@@ -292,7 +292,8 @@ class PlainObjective:
                 continue
             try:
                 with self.network.exactly():
-                    found = nature(self.loss_function, outputs, piece, [b for s in self._samples.values() for b in s.batches])
+                    every = [b for sample in self._samples.values() for b in sample.batches]
+                    found = nature(self.loss_function, lambda b: self.outputs(self.network, b), outputs, piece, every)
             except Exception as error:  # outputs that cannot be made up
                 pass_over(error)
                 return Nature()

@@ -50,7 +50,7 @@ def _line(error: Exception) -> str:
 
 def _labels(z: Any, targets: Any) -> str:
     """What is wrong with class labels, as far as shapes, types and values show it."""
-    if not isinstance(z, Tensor) or not isinstance(targets, Tensor):
+    if not isinstance(z, Tensor) or not isinstance(targets, Tensor) or z.is_nested or targets.is_nested:
         return ""
     forms = f"outputs are {_form(z)}, targets {_form(targets)}: "
     if z.dim() == 2 and z.shape[1] == 1 and targets.numel() == z.numel():
@@ -75,4 +75,4 @@ def _labels(z: Any, targets: Any) -> str:
 
 
 def _form(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {'nested' if tensor.is_nested else tuple(tensor.shape)}"

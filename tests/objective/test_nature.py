@@ -143,6 +143,24 @@ def test_what_is_neither_passes_as_it_is_said(name):
     assert total.loss() == pytest.approx(sum(values), rel=1e-12)
 
 
+class Normal(nn.Linear):
+    """Outputs that know how many samples they are of."""
+
+    def forward(self, x):
+        return torch.distributions.Normal(super().forward(x), 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outputs_that_cannot_be_made_up_are_asked_as_they_are(dtype):
+    model = Normal(5, 3).double()
+    means, total = lambda o, t: -o.log_prob(t).mean(), lambda o, t: -o.log_prob(t).sum()
+    assert Objective(model, means, pairs(T), dtype=dtype).reduction == "mean"
+    with pytest.raises(InputError, match="is a sum"):
+        Objective(model, total, pairs(T), dtype=dtype).loss()
+    given = Objective(model, total, pairs(T), dtype=dtype, reduction="sum")
+    assert given.loss() == pytest.approx(float(total(model(X), T).detach()), rel=1e-5)
+
+
 def test_given_weights_leave_a_sum_to_the_caller():
     loss = lambda o, t: (o - t).square().sum()  # noqa: E731
     model = built()
