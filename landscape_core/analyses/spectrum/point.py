@@ -225,7 +225,7 @@ def zeros(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         if has(data, "nullity_bounds") and np.isfinite(np.asarray(data["nullity_bounds"])).all():
             low, high = (max(round(float(bound)), counts.zero) for bound in np.asarray(data["nullity_bounds"]))
             value = f"{span(f'{low:,}', f'{high:,}')} of {p:,.0f}"
-            words = words if low < high else because
+            words = words if low < high else f"{because} Bounds that hold in 95 of 100 draws leave no other number."
     if reasons and not counted and not (text(data, "method") == "dense" and not round(scalar(data, "nullity") or 0.0)):
         words += f" {reasons[:1].upper()}{reasons[1:]}."
     yield Reading("Zero eigenvalues", value, words.strip(), _zero_rule(counts, spec), "", verdict)
