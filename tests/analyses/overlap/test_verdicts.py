@@ -198,6 +198,25 @@ def test_a_batch_whose_samples_see_each_other_is_said_to_have_another_loss() -> 
     assert any("see each other" in item.words for item in reading(told) if item.name == "Note")
 
 
+@pytest.mark.foreign
+def test_a_graph_has_no_mini_batches_and_an_overlap_all_the_same() -> None:
+    class Net(nn.Linear):
+        def forward(self, nodes: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+            own = super().forward(nodes)
+            return own.index_add(0, edges[0], torch.tanh(own)[edges[1]])
+
+    given, _ = trained(0.0)
+    edges, nodes = torch.stack([torch.arange(40), torch.arange(40).roll(7)]), torch.randn(40, 4)
+    graph = Objective(Net(4, 3), F.cross_entropy, ((nodes, edges), torch.arange(40) % 3), dtype=torch.float64)
+    path = Trajectory((0, 1), torch.stack([graph.theta, 0.9 * graph.theta]))
+    other = dataclasses.replace(given, objective=graph, own_path=lambda: path)
+    told = analysed("overlap", OverlapSpec(k=2, minibatch_size=8, minibatches=2, method="dense"), other, None, None)
+    assert any("left out" in item.words for item in reading(told) if item.name == "Note")
+    assert int(told["minibatch_size"]) == 0
+    assert np.isfinite(told["gradient_share"]).all()
+    assert np.isnan(told["gradient_share_minibatch"]).all()
+
+
 def test_what_was_not_measured_is_named_as_what_a_paper_found() -> None:
     words = row(overlaps.overlap(), "What this picture does not show").words
     assert "Song, Ahn & Yun found in theirs" in words
