@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -35,6 +36,10 @@ class Case:
     accuracy: Callable[["Case"], float]  # what an accuracy must be if there is one
     rounds: bool = False  # whether it rounds to float32 inside, in a float64 model too
     twice: bool = True  # whether autograd has its second derivative
+    likelihood: bool = True  # whether the loss is cross-entropy of classes or squared error, mean over all
+    separate: bool = True  # whether the loss of a batch is the mean over samples that do not see each other, of outputs in rows
+    rows: bool = True  # whether inputs and targets can be cut into samples
+    samples: Callable[["Case"], np.ndarray] | None = None  # else their losses, if a sample has one
 
 
 def whole(model: nn.Module, inputs: Any) -> Any:
@@ -122,7 +127,7 @@ def t5(layers: int, *, tied: bool, seed: int) -> Case:
         labels = tokens(rows, 6, seed + 10)
         labels[::2, -2:] = -100
         batches.append(({"input_ids": ids, "attention_mask": mask, "labels": labels}, labels))
-    return Case(model, own_loss, batches, (5, 3), named, token_accuracy, rounds=True)
+    return Case(model, own_loss, batches, (5, 3), named, token_accuracy, rounds=True, separate=False)
 
 
 def gpt2() -> Case:
@@ -131,7 +136,7 @@ def gpt2() -> Case:
     model = larger(transformers.GPT2LMHeadModel(config), 4)
     ids = [tokens(6, 9, 1), tokens(4, 9, 2)]
     batches = [({"input_ids": each, "labels": each}, each) for each in ids]
-    return Case(model, own_loss, batches, (6, 4), named, next_token_accuracy, rounds=True)
+    return Case(model, own_loss, batches, (6, 4), named, next_token_accuracy, rounds=True, separate=False)
 
 
 def llama() -> Case:
@@ -151,7 +156,9 @@ def llama() -> Case:
         return right(outputs.logits[:, :-1], targets[:, 1:].masked_fill(targets[:, 1:] == 0, -1))
 
     batches = [({"input_ids": ids, "attention_mask": mask}, ids)]
-    return Case(model, loss, batches, (8,), named, lambda case: share(case, found), rounds=True)
+    return Case(
+        model, loss, batches, (8,), named, lambda case: share(case, found), rounds=True, separate=False, likelihood=False
+    )
 
 
 def bert() -> Case:
@@ -183,7 +190,7 @@ def bert_masked() -> Case:
         return F.cross_entropy(outputs.logits.transpose(1, 2), targets)
 
     batches = [({"input_ids": ids.masked_fill(hidden, 1), "attention_mask": mask}, labels)]
-    return Case(model, loss, batches, (10,), named, token_accuracy)
+    return Case(model, loss, batches, (10,), named, token_accuracy, separate=False)
 
 
 def lora() -> Case:
@@ -227,9 +234,8 @@ def gcn() -> Case:
     """Classes of some nodes of one graph; the others are not counted."""
     y = classes(30, 4, 11)
     y[20:] = -100
-    return Case(
-        larger(Nodes(), 2), F.cross_entropy, [((normal(30, 7, seed=10), edges(30, 45, 12)), y)], (30,), spread, accuracy
-    )
+    batches = [((normal(30, 7, seed=10), edges(30, 45, 12)), y)]
+    return Case(larger(Nodes(), 2), F.cross_entropy, batches, (30,), spread, accuracy, separate=False, rows=False)
 
 
 class Molecules(nn.Module):
@@ -243,6 +249,11 @@ class Molecules(nn.Module):
         return self.last(global_mean_pool(torch.tanh(self.first(x, edge_index)), batch, size)).squeeze(1)
 
 
+def graph_losses(case: Case) -> np.ndarray:
+    with torch.no_grad():
+        return np.concatenate([(spread(case.model, x) - y).square().numpy() for x, y in case.batches])
+
+
 def graphs() -> Case:
     """Regression on batches of graphs of several sizes; what is counted is graphs, not nodes."""
     batches, y = [], normal(9, seed=14)
@@ -250,7 +261,8 @@ def graphs() -> Case:
         made = [Data(x=normal(4 + i, 5, seed=20 + i), edge_index=edges(4 + i, 6, 40 + i)) for i in range(a, b)]
         joined = Batch.from_data_list(made)
         batches.append(((joined.x, joined.edge_index, joined.batch), y[a:b]))
-    return Case(larger(Molecules(), 2), F.mse_loss, batches, (6, 3), spread, none)
+    model, apart = larger(Molecules(), 2), {"separate": False, "rows": False, "samples": graph_losses}
+    return Case(model, F.mse_loss, batches, (6, 3), spread, none, **apart)
 
 
 def convnext() -> Case:
@@ -297,7 +309,7 @@ def pnet() -> Case:
     targets = {"face": classes(16, 2, 22), "box": 0.1 * normal(16, 4, seed=23)}
     return Case(
         PNet(pretrained=True), loss, [(images, targets)], (16,), whole,
-        lambda case: share(case, lambda outputs, y: right(outputs[1].flatten(1), y["face"])),
+        lambda case: share(case, lambda outputs, y: right(outputs[1].flatten(1), y["face"])), likelihood=False,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,8 @@ class Plain:
     @contextmanager
     def _at(self, theta: Tensor) -> Iterator[None]:
         with torch.no_grad():
-            for parameter, part in zip(self.parameters, theta.split([p.numel() for p in self.parameters]), strict=True):
-                parameter.copy_(part.view_as(parameter))
+            for parameter, part in zip(self.parameters, self._parts(theta), strict=True):
+                parameter.copy_(part)
         with sdpa_kernel(SDPBackend.MATH):
             if self.rounded:
                 yield
@@ -107,28 +108,52 @@ class Plain:
         """The k largest eigenvalues of the Hessian, descending."""
         with self._at(theta):
             gradients = self._gradients()
+            return largest(lambda vector: self._times(gradients, vector), len(theta), k)
 
-            def times(vector: np.ndarray) -> np.ndarray:
-                return self._times(gradients, torch.from_numpy(vector.reshape(-1).copy())).numpy()
+    def top_gauss_newton(self, theta: Tensor, k: int) -> np.ndarray:
+        """The k largest eigenvalues of sum_b J_b' (d2 term_b / d outputs2) J_b, descending."""
+        with self._at(theta):
+            blocks = [
+                self._gauss_newton(weight, self.call(self.model, inputs), targets)
+                for weight, (inputs, targets) in zip(self.weights, self.batches, strict=True)
+            ]
+            return largest(lambda vector: sum((block(vector) for block in blocks), vector * 0), len(theta), k)
 
-            matrix = LinearOperator((len(theta), len(theta)), matvec=times, dtype=np.float64)
-            start = np.random.default_rng(0).standard_normal(len(theta))
-            return np.sort(eigsh(matrix, k=k, which="LA", tol=1e-7, v0=start, return_eigenvectors=False))[::-1]
+    def _gauss_newton(self, weight: float, outputs: Any, targets: Any) -> Callable[[Tensor], Tensor]:
+        values = scores(outputs)
+        free = [value.detach().requires_grad_() for value in values]
+        slope = torch.autograd.grad(weight * self.loss_function(like(outputs, free), targets), free, create_graph=True)
+        dual = [torch.zeros_like(value, requires_grad=True) for value in values]
+        back = torch.autograd.grad(values, self.parameters, dual, create_graph=True, **UNUSED)  # J'u, linear in u
 
-    def _gradients(self) -> list[tuple[Tensor, ...]]:
-        return [torch.autograd.grad(term, self.parameters, create_graph=True, **UNUSED) for term in self._terms()]
+        def times(vector: Tensor) -> Tensor:
+            ahead = torch.autograd.grad(back, dual, self._parts(vector), retain_graph=True, **UNUSED)  # J v
+            bent = torch.autograd.grad(slope, free, ahead, retain_graph=True, **UNUSED)
+            return _flat(torch.autograd.grad(values, self.parameters, bent, retain_graph=True, **UNUSED))
 
-    def _times(self, gradients: list[tuple[Tensor, ...]], vector: Tensor) -> Tensor:
-        parts = [part.view_as(p) for part, p in zip(vector.split(self._sizes), self.parameters, strict=True)]
-        found = torch.zeros_like(vector)
-        for gradient in gradients:
-            value = sum((g * part).sum() for g, part in zip(gradient, parts, strict=True) if g.requires_grad)
-            found += _flat(torch.autograd.grad(value, self.parameters, retain_graph=True, **UNUSED))
-        return found
+        return times
 
-    @property
-    def _sizes(self) -> list[int]:
-        return [p.numel() for p in self.parameters]
+    def top_empirical_fisher(self, theta: Tensor, k: int) -> np.ndarray:
+        """The k largest eigenvalues of (1/N) sum_i g_i g_i' over the gradients of the rows, descending."""
+        with self._at(theta):
+            rows = [_flat(torch.autograd.grad(value, self.parameters, **UNUSED)) for value in self._rows()]
+        gradients = torch.stack(rows)
+        return torch.linalg.eigvalsh(gradients @ gradients.T / len(rows)).flip(0)[:k].numpy()
+
+    def row_losses(self, theta: Tensor) -> np.ndarray:
+        """The loss of each row by itself `(N,)`."""
+        with torch.no_grad(), self._at(theta):
+            return np.array([float(value) for value in self._rows()])
+
+    def _rows(self) -> Iterator[Tensor]:
+        for inputs, targets in self.batches:
+            for i in range(len(next(_tensors(targets)))):
+                x, y = (_map(part, lambda t, i=i: t[i : i + 1]) for part in (inputs, targets))
+                yield self.loss_function(self.call(self.model, x), y)
+
+    def _parts(self, vector: Tensor) -> list[Tensor]:
+        rows = vector.split([p.numel() for p in self.parameters])
+        return [row.view_as(p) for row, p in zip(rows, self.parameters, strict=True)]
 
 
 UNUSED = {"allow_unused": True, "materialize_grads": True}
@@ -138,11 +163,40 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.detach().reshape(-1) for part in parts])
 
 
+def largest(times: Callable[[Tensor], Tensor], p: int, k: int) -> np.ndarray:
+    """The k largest eigenvalues of a symmetric operator, descending."""
+    matrix = LinearOperator((p, p), matvec=lambda v: times(torch.from_numpy(v.reshape(-1).copy())).numpy(), dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(p)
+    return np.sort(eigsh(matrix, k=k, which="LA", tol=1e-7, v0=start, return_eigenvectors=False))[::-1]
+
+
+def scores(outputs: Any) -> list[Tensor]:
+    """What a loss depends on: the tensors given out, or their `logits`."""
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs) if type(outputs) is tuple else [outputs.logits]
+
+
+def like(outputs: Any, values: list[Tensor]) -> Any:
+    """Outputs with other scores."""
+    if isinstance(outputs, Tensor):
+        return values[0]
+    return tuple(values) if type(outputs) is tuple else SimpleNamespace(logits=values[0])
+
+
 def _double(tree: Any) -> Any:
+    return _map(tree, lambda t: t.double() if t.is_floating_point() else t)
+
+
+def _map(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, Tensor):
-        return tree.double() if tree.is_floating_point() else tree
+        return function(tree)
     if isinstance(tree, dict):
-        return {name: _double(value) for name, value in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(_double(value) for value in tree)
-    return tree
+        return {name: _map(value, function) for name, value in tree.items()}
+    return type(tree)(_map(value, function) for value in tree)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    else:
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(value)

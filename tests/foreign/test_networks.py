@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import landscape_core
-from landscape_core import Objective
+from landscape_core import InputError, Objective
 
-from .networks import CASES, Case, t5
+from .networks import CASES, Case, own_loss, t5
 from .plain import Plain
 
 DENSE = 3000  # parameters up to which the whole matrix is taken
@@ -58,6 +58,12 @@ def largest(subject: Subject) -> np.ndarray:
     return subject.exact.top(subject.exact.theta, 3)
 
 
+def spectrum(objective: Objective, **fields: Any) -> Any:
+    """Three eigenvalues by Lanczos, and little else."""
+    cheap = {"probes": 2, "lanczos_steps": 20, "trace_tolerance": 0.2} if len(objective.theta) > 1000 else {}
+    return landscape_core.compute("spectrum", objective, k=3, k_bottom=1, method="lanczos", **cheap, **fields)
+
+
 def said(result: Any) -> str:
     """Everything that is printed beside the picture, which must be possible to draw."""
     landscape_core.figure(result)
@@ -83,8 +89,7 @@ def test_largest_eigenvalues_by_lanczos(subject: Subject, largest: np.ndarray, d
     if dtype == torch.float64 and len(subject.exact.theta) > 1e6:
         pytest.skip("a basis of twice the size tells nothing more")
     objective = subject.objective(dtype)
-    cheap = {"probes": 2, "lanczos_steps": 20, "trace_tolerance": 0.2} if len(objective.theta) > 1000 else {}
-    result = landscape_core.compute("spectrum", objective, k=3, k_bottom=1, method="lanczos", **cheap)
+    result = spectrum(objective)
     assert result["eigenvalues_top"] == pytest.approx(largest, rel=1e-3)
     assert "nan" not in said(result)
 
@@ -95,6 +100,32 @@ def test_largest_eigenvalues_of_the_whole_matrix(subject: Subject, largest: np.n
     result = landscape_core.compute("spectrum", subject.objective(torch.float32), k=3, method="dense")
     assert result["eigenvalues_top"] == pytest.approx(largest, rel=1e-4)
     assert "nan" not in said(result)
+
+
+def test_gauss_newton(subject: Subject) -> None:
+    if len(subject.exact.theta) > 1e6:
+        pytest.skip("as long as its Hessian")
+    objective = subject.objective(torch.float32)
+    if subject.case.loss is own_loss:  # there is no matrix between the outputs and a loss that is one of them
+        with pytest.raises(InputError, match="Gauss-Newton"):
+            spectrum(objective, operator="ggn")
+        return
+    expected = subject.exact.top_gauss_newton(subject.exact.theta, 3)
+    assert spectrum(objective, operator="ggn")["eigenvalues_top"] == pytest.approx(expected, rel=1e-3)
+    if subject.case.likelihood:
+        assert spectrum(objective, operator="fisher")["eigenvalues_top"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_empirical_fisher(subject: Subject) -> None:
+    if len(subject.exact.theta) > 1e6:
+        pytest.skip("as long as its Hessian")
+    objective = subject.objective(torch.float32)
+    if not subject.case.separate:
+        with pytest.raises(InputError, match="gradients of single samples"):
+            spectrum(objective, operator="empirical_fisher")
+        return
+    expected = subject.exact.top_empirical_fisher(subject.exact.theta, 3)
+    assert spectrum(objective, operator="empirical_fisher")["eigenvalues_top"] == pytest.approx(expected, rel=1e-3)
 
 
 @FLOATS
@@ -126,10 +157,29 @@ def test_surface(subject: Subject, dtype: torch.dtype) -> None:
         place = torch.tensor([result["alphas"][i], result["betas"][j]])
         assert result["loss"][i, j] == subject.loss(subject.exact.theta + directions @ place, dtype)
     assert float(result["center_loss"]) == subject.loss(subject.exact.theta, dtype)
+    for i in (0, 1):
+        bent = directions[:, i] @ subject.exact.product(subject.exact.theta, directions[:, i])
+        assert float(result[f"curvature_{i}"]) == pytest.approx(float(bent), rel=1e-3, abs=1e-3 * float(abs(bent)))
     right = subject.case.accuracy(subject.case)
     if "accuracy" in result and not math.isnan(float(result["accuracy"][2, 2])):
         assert result["accuracy"][2, 2] == pytest.approx(right, abs=1e-6)
     assert "nan" not in said(result)
+
+
+def test_standard_error(subject: Subject) -> None:
+    """A loss has one where it is the mean of the losses of its samples, which do not see each other."""
+    result = landscape_core.compute("surface", subject.objective(torch.float64), resolution=3, flow=0)
+    found = float(result["center_loss_standard_error"]) if "center_loss_standard_error" in result else math.nan
+    if not subject.case.rows:
+        losses = subject.case.samples and subject.case.samples(subject.case)
+    else:
+        losses = subject.exact.row_losses(subject.exact.theta)
+        if losses.mean() != pytest.approx(subject.exact.loss(subject.exact.theta), rel=1e-6):
+            losses = None  # rows with more tokens count for more
+    if losses is None:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(losses.std(ddof=1) / math.sqrt(len(losses)), rel=1e-3)
 
 
 def test_nothing_of_the_callers_changes(subject: Subject) -> None:
