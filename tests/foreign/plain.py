@@ -151,6 +151,16 @@ class Plain:
                 x, y = (_map(part, lambda t, i=i: t[i : i + 1]) for part in (inputs, targets))
                 yield self.loss_function(self.call(self.model, x), y)
 
+    def _gradients(self) -> list[tuple[Tensor, ...]]:
+        return [torch.autograd.grad(term, self.parameters, create_graph=True, **UNUSED) for term in self._terms()]
+
+    def _times(self, gradients: list[tuple[Tensor, ...]], vector: Tensor) -> Tensor:
+        parts, found = self._parts(vector), torch.zeros_like(vector)
+        for gradient in gradients:
+            value = sum((g * part).sum() for g, part in zip(gradient, parts, strict=True) if g.requires_grad)
+            found += _flat(torch.autograd.grad(value, self.parameters, retain_graph=True, **UNUSED))
+        return found
+
     def _parts(self, vector: Tensor) -> list[Tensor]:
         rows = vector.split([p.numel() for p in self.parameters])
         return [row.view_as(p) for row, p in zip(rows, self.parameters, strict=True)]
