@@ -1,6 +1,6 @@
 # make run    serve the page on http://127.0.0.1:8050 (settings: make run ARGS="--port 8060")
 # make test   every check, from a fresh clone; the browser tests need Chromium
-# make test-long  what takes long: more seeds and hostile inputs, networks of other packages (make test has the short forms)
+# make test-long  what takes long: more seeds and hostile inputs, the coverage of error bars, networks of other packages
 # make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
 # make clean  remove what the tools left behind (not the runs and results)
 
@@ -22,6 +22,7 @@ test: .venv/.dev
 
 test-long: .venv/.dev .venv-foreign/.ready
 	LANDSCAPE_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m long -o timeout=3600 $(ARGS)
+	$(BIN)/python benchmarks/coverage.py
 	LANDSCAPE_FOREIGN=1 .venv-foreign/bin/python -m pytest --confcutdir tests/foreign -o timeout=1200 tests/foreign
 
 bench: .venv-bench/.ready
