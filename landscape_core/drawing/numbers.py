@@ -30,6 +30,11 @@ def number(value: float, digits: int = 3) -> str:
     return plain if -3 <= whole <= 6 else f"{plain}e{int(power)}".replace("-", "−")
 
 
+def counted(count: float, name: str) -> str:
+    """A count with its noun: `1 sample`, `1,437 samples`."""
+    return f"{count:,.0f} {name}{'' if count == 1 else 's'}"
+
+
 def raised(power: int) -> str:
     """A power of ten as it is written by hand: 10⁻³."""
     return "10" + str(power).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from landscape_core.drawing.known import scalar
-from landscape_core.drawing.numbers import number, percent, percents, plus_minus
+from landscape_core.drawing.numbers import counted, number, percent, percents, plus_minus
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,7 @@ def test_rounding_is_no_number_of_a_share():
     assert spelled == ["12.3 %", "0 %", "0 %", "2e−7 %", "100 %", "−50 %", "unknown"]
     assert percents(0.9999999, 1.0) == "100 %"
     assert percents(0.2, 0.3) == "20 % to 30 %"
+    assert [counted(1, "sample"), counted(1437, "sample")] == ["1 sample", "1,437 samples"]
 
 
 def test_an_error_of_rounding_size_is_not_spelled():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...drawing.known import Known, scalar, text
-from ...drawing.numbers import number, percent
+from ...drawing.numbers import counted, number, percent
 from ...drawing.sources import SONG
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -33,6 +33,12 @@ def trained(data: Known) -> str:
 def of_fall(share: float) -> str:
     """A share of a fall, to a tenth of a per cent: the loss itself is known no better."""
     return percent(round(share, 3))
+
+
+def _fall(first: float, last: float) -> str:
+    """From where to where, and by how much where that is not seen in so many digits."""
+    both = number(first), number(last)
+    return f"{both[0]} to {both[1]}" + (f", by {number(first - last)}" if both[0] == both[1] else "")
 
 
 def _curve(data: Known, branch: str, end: str) -> Array:
@@ -75,8 +81,8 @@ def _claim(data: Known, _spec: CounterfactualSpec) -> Iterator[Reading]:
     said, verdict = _verdict(shares, unsure, chance)
     k, inside, outside, random = int(data["k"]), *(of_fall(shares[branch]) for branch in ("inside", "outside", "random"))
     words = (
-        f"Hypothesis: if the gradient lives in the top {k} directions, training inside them is enough. Measured: of the fall "
-        f"of the {of} in free training ({number(float(first))} to {number(float(last))}), {inside} inside and {outside} "
+        f"Hypothesis: if the gradient lives in the top {counted(k, 'direction')}, training inside is enough. Measured: of the "
+        f"fall of the {of} in free training ({_fall(float(first), float(last))}), {inside} inside and {outside} "
         f"outside. Baseline: {random} in as many random directions, other ones below {percent(chance, 2)}. Verdict: {said}."
     )
     rises = [branch for branch in ("inside", "outside", "random") if shares[branch] + unsure[branch] < 0]
@@ -144,11 +150,15 @@ def _fair(data: Known, spec: CounterfactualSpec) -> Iterator[Reading]:
     size, samples = int(scalar(data, "batch_size") or 0), int(data["sample_size"])
     memory = (scalar(data, "momentum") or 0.0) > 0 or text(data, "optimizer") != "sgd"
     words = f"{made(data)} "
-    words += "Every branch sees the same mini-batches" if 0 < size < samples else "Every step of every branch takes all samples"
+    words += (
+        "Every branch sees the same mini-batches"
+        if 0 < size < samples
+        else f"Every step of every branch takes {counted(samples, 'sample')}"
+    )
     words += " and starts with an empty memory of its optimiser. " if memory else ". "
     again = spec.refresh < spec.steps
     when = f"anew every {spec.refresh:,} steps, at the branch's own weights," if again else "once, at the start,"
-    words += f"The space is found {when} from the loss over all {samples:,} {spec.split} samples"
+    words += f"The space is found {when} from the loss over {counted(samples, f'{spec.split} sample')}"
     words += ", whose Hessian has the same top space with the decay as without." if trained(data) else "."
     own = bool(np.asarray(data["own_settings"]))
     yield Reading(
@@ -165,6 +175,6 @@ def _notes(data: Known, _spec: CounterfactualSpec) -> Iterator[Reading]:
 def _limits(data: Known, spec: CounterfactualSpec) -> Iterator[Reading]:
     words = (
         f"A lower loss over {spec.steps:,} steps does not say which solution is reached in the end, and nothing here is about "
-        f"other samples than these {int(data['sample_size']):,}."
+        f"other samples than {counted(int(data['sample_size']), 'sample')} looked at here."
     )
     yield Reading("What this picture does not show", "", words, "", "", "note")

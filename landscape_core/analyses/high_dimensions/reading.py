@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ...drawing.known import Known, scalar
-from ...drawing.numbers import number
+from ...drawing.numbers import counted, number
 from ...drawing.statement import Reading
 from .claim import Claim
 from .curvature_claims import curvature, depth
@@ -35,7 +35,7 @@ def panel(data: Known, spec: HighDimensionsSpec) -> list[Reading]:
             "Chance",
             f"cos = 0 ± {number(1 / math.sqrt(p or 1), 2)}",
             f"{p or 0:,.0f} parameters: what two random vectors would have. "
-            f"{count} checkpoints; loss and gradient over {size or 0:,.0f} {spec.split} samples.",
+            f"{count} checkpoints; loss and gradient over {counted(size or 0, f'{spec.split} sample')}.",
             "cos² ~ Beta(1/2, (p − 1)/2), standard deviation exactly 1/√p",
         ),
         *[Reading("Note", "", note[:1].upper() + note[1:], verdict="note") for note in told],

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...drawing.known import Known, scalar
 from ...drawing.limits import limit_row
-from ...drawing.numbers import ROUNDING, number, percent, percents, plus_minus
+from ...drawing.numbers import ROUNDING, counted, number, percent, percents, plus_minus
 from ...drawing.sources import GUR_ARI, PAPYAN, SONG
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -89,8 +89,8 @@ def _share(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
     )
     first = f"; {percent(shares[0])} at step {steps[0]:,}" if np.isfinite(shares[0]) and shares.size > late.size else ""
     words = (
-        f"Hypothesis: soon the {_gradient(data)} lies in the space of the top {int(data['k'])} eigenvectors. Measured "
-        f"{measured}{first}. Baseline: {_chance(data)}. Verdict: {said}."
+        f"Hypothesis: soon the {_gradient(data)} lies in the space of the top {counted(int(data['k']), 'eigenvector')}. "
+        f"Measured {measured}{first}. Baseline: {_chance(data)}. Verdict: {said}."
     )
     if high - low > SCATTER:
         words += " It scatters: a single checkpoint says little, look at the curve."
@@ -167,7 +167,11 @@ def _k(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
     full, less = (_late(_series(data, f"gradient_share{part}{end}")) for part in ("", "_k_minus_1"))
     if k < 2 or not full.size:
         return
-    words, formula, source = f"With k − 1 = {k - 1} eigenvectors instead of k = {k}.", "‖Uᵀg‖² / ‖g‖², k − 1 columns", ""
+    words, formula, source = (
+        f"With k − 1 = {counted(k - 1, 'eigenvector')} instead of k = {k}.",
+        "‖Uᵀg‖² / ‖g‖², k − 1 columns",
+        "",
+    )
     if spec.k is None and int(scalar(data, "classes") or 0) == k:
         rest = float(np.median(full - less))
         words += (
@@ -181,7 +185,8 @@ def _k(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
 
 def _persistence(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
     values, steps = _series(data, "persistence_reference"), np.asarray(data["steps"])
-    known = np.flatnonzero(np.isfinite(values))
+    # Where nothing is curved, any space is a top one.
+    known = np.flatnonzero(np.isfinite(values) & (_series(data, "eigenvalues")[:, 0] > 0))
     reference, chance = int(data["reference_step"]), float(data["persistence_chance"])
     if known.size < 2:
         return
@@ -253,7 +258,7 @@ def _sample(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
     elif decay:
         words = f"The run's weight decay of {number(decay)} is in neither gradient nor Hessian: this is the plain loss. "
     words += "The gradient is that of the loss, not an optimiser's update, which a run does not keep."
-    yield Reading("Loss", f"mean over {size:,.0f} {spec.split} samples", words, "", "", "note" if spec.samples else "ok")
+    yield Reading("Loss", f"mean over {counted(size, f'{spec.split} sample')}", words, "", "", "note" if spec.samples else "ok")
 
 
 def _zero(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
 from ...drawing.limits import limit_row
-from ...drawing.numbers import number, percent, plus_minus, settled, span
+from ...drawing.numbers import counted, number, percent, plus_minus, settled, span
 from ...drawing.sources import COHEN
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -242,7 +242,7 @@ def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
 
 def _accuracy(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     products = scalar(data, "products")
-    done = "" if products is None else f"{_counted(products, 'matrix-vector product')}. "
+    done = "" if products is None else f"{counted(products, 'matrix-vector product')}. "
     if text(data, "method") == "dense":
         kind = text(data, "arithmetic", "float64")
         words = done + f"Every entry of the matrix was computed in {kind} and all eigenvalues with it; no estimate is involved."
@@ -299,7 +299,7 @@ def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if bool(np.asarray(data.get("kinks", False))):
         words += "Kinks, such as those of ReLU, are left out, as in every automatic derivative."
     yield Reading(
-        "Loss", f"mean over {_counted(size, f'{spec.split} sample')}", words.strip(), "", "", "note" if spec.samples else "ok"
+        "Loss", f"mean over {counted(size, f'{spec.split} sample')}", words.strip(), "", "", "note" if spec.samples else "ok"
     )
 
 
@@ -351,7 +351,7 @@ def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if np.isfinite(bottom).any():
         yield _smallest(bottom, steps, spec.zero_tolerance * float(np.nanmax(np.abs(values))))
     residual = float(np.nanmax(np.asarray(data["residuals_top_steps"], float)))
-    words = f"{_counted(scalar(data, 'products') or 0, 'matrix-vector product')}; each checkpoint starts from the one before."
+    words = f"{counted(scalar(data, 'products') or 0, 'matrix-vector product')}; each checkpoint starts from the one before."
     yield Reading(
         "Accuracy",
         f"residuals up to {number(residual, 2)}",
@@ -371,7 +371,3 @@ def _smallest(bottom: Array, steps: Array, zero: float) -> Reading:
         return Reading("Smallest eigenvalue", f"down to {number(least)}", f"Most negative at step {steps[low]:,}; {end}")
     words = f"No negative eigenvalue was found down to {number(least)} (step {steps[low]:,}), but none is excluded; {end}"
     return Reading("Smallest eigenvalue", number(least), words)
-
-
-def _counted(count: float, name: str) -> str:
-    return f"{count:,.0f} {name}{'' if count == 1 else 's'}"

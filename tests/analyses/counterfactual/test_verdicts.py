@@ -199,7 +199,7 @@ def test_both_losses_are_drawn_where_they_differ() -> None:
 
 def test_what_is_said_of_the_making_fits_it() -> None:
     full = row(branches(classifier(0), SETTINGS, steps=3, k=3), "How it was made").words
-    assert "Every step of every branch takes all samples. The space is found once, at the start, from" in full
+    assert "Every step of every branch takes 80 samples. The space is found once, at the start, from" in full
     assert "mini-batch" not in full
     assert "memory" not in full
     heavy = branches(classifier(0), SETTINGS | {"momentum": 0.9, "batch_size": 16, "seed": 0}, steps=6, refresh=2, k=3)
@@ -225,3 +225,9 @@ def test_branches_that_diverge_are_named() -> None:
     result = changed(counterfactual(), loss_inside=np.append(np.full(50, 0.1), np.nan))
     assert row(result).value == "no answer here"
     assert "Diverged: inside." in row(result).words
+
+
+def test_a_fall_that_the_digits_hide_is_given_by_itself() -> None:
+    curve = np.linspace(0.5, 0.5 - 1e-6, 51)
+    given = changed(counterfactual(), **{f"loss_{name}": curve for name in ("free", "inside", "outside", "random")})
+    assert "(0.5 to 0.5, by 1e−6)" in row(given).words

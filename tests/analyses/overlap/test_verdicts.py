@@ -221,3 +221,8 @@ def test_what_was_not_measured_is_named_as_what_a_paper_found() -> None:
     words = row(overlaps.overlap(), "What this picture does not show").words
     assert "Song, Ahn & Yun found in theirs" in words
     assert "is not measured by this picture" in words
+
+
+def test_where_nothing_is_curved_no_space_persists() -> None:
+    flat = changed(overlaps.overlap(), eigenvalues=np.zeros((9, 10)), persistence_reference=np.ones(9))
+    assert "Persistence" not in {item.name for item in reading(flat)}
