@@ -6,7 +6,7 @@ import numpy as np
 
 from ..specs import Array
 from .known import Known, text
-from .numbers import number, percent, span
+from .numbers import counted, number, percent, span
 from .sources import COHEN
 from .statement import Reading
 
@@ -42,7 +42,7 @@ def limit_row(data: Known, top: Array, matrix: str = "") -> Reading:
     if matrix:
         words += f" These are eigenvalues of {matrix}; the limit is for those of the Hessian."
     claimed = text(data, "stability_kind") == "limit" and not matrix
-    value = f"{int(above.sum())} of {int(known.sum())} checkpoints above"
+    value = f"{int(above.sum())} of {counted(int(known.sum()), 'checkpoint')} above"
     return Reading(NAME, value, words, rule, COHEN, "ok" if claimed else "note")
 
 

@@ -38,7 +38,7 @@ def of_fall(share: float) -> str:
 def _fall(first: float, last: float) -> str:
     """From where to where, and by how much where that is not seen in so many digits."""
     both = number(first), number(last)
-    return f"{both[0]} to {both[1]}" + (f", by {number(first - last)}" if both[0] == both[1] else "")
+    return f"{both[0]} to {both[1]}" if both[0] != both[1] else f"from {both[0]} by {number(first - last)}"
 
 
 def _curve(data: Known, branch: str, end: str) -> Array:

@@ -236,6 +236,9 @@ def _counted(
     operator, size = objective.hessian(theta), len(theta)
     if exact:
         matrix = operator.dense().double()
+        if not bool(matrix.isfinite().all()):
+            growing.note("where weights overflow, eigenvalues are not counted")
+            return {}
         values = torch.linalg.eigvalsh((matrix + matrix.T) / 2).cpu().numpy()
         growing.done[stage] = size
         nodes, weights = values[None], np.full((1, size), 1 / size)

@@ -90,7 +90,7 @@ def _largest(data: Known) -> Iterator[Claim]:
         return
     p, k, last = scalar(data, "parameters") or 2.0, scalar(data, "outliers") or 1.0, known[-1]
     share, error, trace = float(of_all[last]), SURE * float(_errors(data, "top_absolute_share")[last]), float(of_trace[last])
-    measured = f"{k:.0f} of {p:,.0f} eigenvalues hold {percent(share)} of the sum of |λ|"
+    measured = f"{k:.0f} of {p:,.0f} eigenvalues hold{'s' if k == 1 else ''} {percent(share)} of the sum of |λ|"
     measured += f", {percent(trace)} of the trace" if math.isfinite(trace) else ""
     words = []
     if trace > 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...drawing.known import Known, scalar
-from ...drawing.numbers import number, percent, plus_minus
+from ...drawing.numbers import counted, number, percent, plus_minus, span
 from ...specs import Array
 from . import laws
 from .claim import FAILS, GEOMETRY, HOLDS, LARGE, OPEN, SAYING, START, WIDE, Claim, median, signed
@@ -98,7 +98,7 @@ def angles(data: Known) -> Iterator[Claim]:
             f"|cos| below {number(bound, 2)} for 99 of 100 pairs, at no checkpoint above {number(far, 2)} in 99 of 100 runs",
             verdict,
             angle.means,
-            f"Within chance at {int(inside.sum())} of {values.size} checkpoints. {words}".strip(),
+            f"Within chance at {int(inside.sum())} of {counted(values.size, 'checkpoint')}. {words}".strip(),
             angle.formula,
             angle.who if angle.who == GEOMETRY else "",
         )
@@ -110,13 +110,13 @@ def lengths(data: Known) -> Iterator[Claim]:
     norms, steps = np.asarray(data["theta_norm"], float), np.asarray(data["steps"], float)
     way, distances = np.asarray(data["displacement"], float), np.asarray(data["distances"], float)
     width = laws.shell_width(p)
-    if np.isfinite(norms).all() and norms[0] > 0:
+    if np.isfinite(norms).all() and norms[0] > 0 and way.max() > 0:
         moved, thin = float(np.abs(norms / norms[0] - 1).max()), 2.6 * width
         yield Claim(
             "The weights stay in a thin shell",
             GEOMETRY,
             "a point may lie near the centre of a ball or far out.",
-            f"‖θ‖ from {number(float(norms[0]))} to {number(float(norms[-1]))}",
+            f"‖θ‖ {span(number(float(norms[0])), number(float(norms[-1])))}",
             f"random vectors of one kind differ by {percent(width, 2)} of their norm",
             FAILS if moved > LARGE * thin else HOLDS if moved <= thin <= WIDE else OPEN,
             ("the norm changes no more than random vectors differ", "the norm changes more than random vectors differ"),
@@ -214,6 +214,6 @@ def planes(data: Known) -> Iterator[Claim]:
             f"{percent(laws.plane_share(2, p), 2)} on average, below {percent(high, 2)} in 99 of 100 cases",
             FAILS if values.mean() > LARGE * high else HOLDS if values.mean() <= LITTLE else OPEN,
             ("such a picture hardly shows the slope", "such a picture shows more of the slope than chance gives"),
-            f"Within chance at {inside} of {values.size} checkpoints; they share one plane, so they are not independent.",
+            f"Within chance at {inside} of {counted(values.size, 'checkpoint')}; they share one plane and hang together.",
             "‖Qᵀg‖²/‖g‖² ~ Beta(1, (p − 2)/2)",
         )

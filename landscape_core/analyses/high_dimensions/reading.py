@@ -34,8 +34,8 @@ def panel(data: Known, spec: HighDimensionsSpec) -> list[Reading]:
         Reading(
             "Chance",
             f"cos = 0 ± {number(1 / math.sqrt(p or 1), 2)}",
-            f"{p or 0:,.0f} parameters: what two random vectors would have. "
-            f"{count} checkpoints; loss and gradient over {counted(size or 0, f'{spec.split} sample')}.",
+            f"{counted(p or 0, 'parameter')}: what two random vectors would have. "
+            f"{counted(count, 'checkpoint')}; loss and gradient over {counted(size or 0, f'{spec.split} sample')}.",
             "cos² ~ Beta(1/2, (p − 1)/2), standard deviation exactly 1/√p",
         ),
         *[Reading("Note", "", note[:1].upper() + note[1:], verdict="note") for note in told],

@@ -197,7 +197,9 @@ def _persistence(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:
     places = sorted({int(known[0]), soon, middle, judged})
     seen = ", ".join(f"{percent(values[i])} at step {steps[i]:,}" for i in places if steps[i] != reference)
     share = float(values[judged])
-    if early and not steps[0] < steps[judged] <= steps[0] + SOON * (steps[-1] - steps[0]):
+    if not np.isfinite(_series(data, "displacement_share")).any():
+        verdict = "open, the weights do not move"
+    elif early and not steps[0] < steps[judged] <= steps[0] + SOON * (steps[-1] - steps[0]):
         verdict = "open, no checkpoint was recorded shortly after the start"
     elif share <= chance:
         verdict = "random spaces may have as much in common"
@@ -247,7 +249,8 @@ def _accuracy(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
         words += f"; {int(np.nansum(warm))} of {warm.size} searches began with the vectors of the checkpoint before."
     good = residual <= spec.tolerance
     words += "" if good else " Some pairs do not meet the tolerance."
-    yield Reading("Accuracy", f"residuals up to {number(residual, 2)}", words, "‖Hv − λv‖ / |λ|", "", "ok" if good else "warn")
+    largest = "residuals of rounding" if residual < ROUNDING else f"residuals up to {number(residual, 2)}"
+    yield Reading("Accuracy", largest, words, "‖Hv − λv‖ / |λ|", "", "ok" if good else "warn")
 
 
 def _sample(data: Known, spec: OverlapSpec) -> Iterator[Reading]:

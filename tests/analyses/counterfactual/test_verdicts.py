@@ -230,4 +230,4 @@ def test_branches_that_diverge_are_named() -> None:
 def test_a_fall_that_the_digits_hide_is_given_by_itself() -> None:
     curve = np.linspace(0.5, 0.5 - 1e-6, 51)
     given = changed(counterfactual(), **{f"loss_{name}": curve for name in ("free", "inside", "outside", "random")})
-    assert "(0.5 to 0.5, by 1e−6)" in row(given).words
+    assert "(from 0.5 by 1e−6)" in row(given).words
