@@ -48,7 +48,7 @@ def point(name: str, truth: str, make: Callable[[], Objective], kind: str = "", 
     """A point of `kind`, which its exact Hessian must be said to be."""
     must = {"spectrum/exact": (f"Kind of point: {kind} ",)} if kind else {}
     critical = kind not in ("", "not critical")
-    known = {"critical": critical, **known}
+    known = {"critical": critical, "fields": {"spectrum": True}, **known}
     return Odd(name, truth, make, **{**known, "must": {**must, **known.get("must", {})}})
 
 

@@ -28,14 +28,14 @@ from .odd import NAMED, Odd
 TEXTS = Path(__file__).parent / "texts"
 
 # The forms in which an analysis is asked, by name; one that is not here is asked in the small form of the contract tests.
-LANCZOS = {"method": "lanczos", "k": 3, "k_bottom": 2, "probes": 4, "lanczos_steps": 20}
+LANCZOS = {"method": "lanczos", "k": 3, "k_bottom": 2, "probes": 4, "lanczos_steps": 16}
 GAUSSIAN = {"directions": "gaussian", "ignore": "none"}
 PLANE = {"resolution": 7, "flow": 3}
 FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "spectrum": {
         "exact": {},
         "lanczos": LANCZOS,
-        "no-bottom": {**LANCZOS, "k_bottom": 0},
+        "no-bottom": {**LANCZOS, "k_bottom": 0, "probes": 2, "lanczos_steps": 8},
         "ggn": {"operator": "ggn", "beside": "hessian"},
         "fisher": {"operator": "empirical_fisher"},
         "block": {"layers": "first"},
@@ -46,16 +46,17 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "surface": {
         "filter": {**PLANE, "spectrum": True},
         "copies": {**PLANE, "ignore": "copy"},
-        "gaussian": {**PLANE, **GAUSSIAN, "extent": 0.1, "spectrum": True},
+        "gaussian": {**PLANE, **GAUSSIAN, "extent": 0.1},
         "lines": {"dimensions": 1, "repeats": 10, "resolution": 9, **GAUSSIAN},
         "eigenvectors": {**PLANE, "directions": "eigenvectors"},
         "gradient": {"directions": "gradient", "resolution": 7, "flow": 0, "extent": 1e-3},
         "path": {**PLANE, "directions": "pca"},
+        "between": {**PLANE, "directions": "difference", "through": ("RUN@0",), "test": True},
         "far": {**GAUSSIAN, "resolution": 5, "extent": 1e200, "flow": 0},
     },
     "overlap": {"exact": {}, "lanczos": {"method": "lanczos", "k": 2, "minibatches": 2, "minibatch_size": 10}},
     "counterfactual": {"small": {"steps": 24, "records": 6, "refresh": 8}},
-    "high_dimensions": {"exact": {}, "estimate": {"method": "lanczos", "k": 2, "probes": 4, "lanczos_steps": 10}},
+    "high_dimensions": {"exact": {}, "estimate": {"method": "lanczos", "k": 2, "probes": 4, "lanczos_steps": 8, "curvature": 4}},
 }
 TRAINING = {"optimizer": "sgd", "lr": 0.05, "batch_size": 0}  # of a bare loss, which nobody has trained
 
@@ -105,12 +106,16 @@ def _asked(odd: Odd, kind: str, form: str) -> dict[str, Any]:
     item = ANALYSES[kind]
     fields = dict(FORMS[kind][form]) if kind in FORMS else small(item)
     fields |= {name: value for name, value in odd.fields.items() if name in item.spec.model_fields}
-    if odd.make is not None and kind == "counterfactual":
-        fields |= TRAINING
-    if fields.get("layers") == "first":
-        source = _source(odd.name)
-        fields["layers"] = ("0",) if isinstance(source, str) else (source.space.entries[0].name,)
-    return fields
+    if odd.make is not None:
+        first, size = _source(odd.name).space.entries[0].name, len(_source(odd.name).theta)
+        if kind == "counterfactual":
+            fields |= TRAINING
+        if kind in ("counterfactual", "overlap") and not odd.classes:
+            fields["k"] = min(2, max(1, size - 1))
+    else:
+        first = "0"
+        fields |= {"through": (f"{odd.name}@0",)} if "through" in fields else {}
+    return fields | ({"layers": (first,)} if "layers" in fields else {})
 
 
 def _result(odd: Odd, kind: str, fields: Mapping[str, Any]) -> Result:
