@@ -477,6 +477,13 @@ RUNS = [
         must_not=FULL,
     ),
     run(
+        "run-too-much-decay",
+        "2/lr is below the weight decay: the weights grow, whatever the curvature",
+        trained(weight_decay=2.5, lr=1.0, batch_size=0, steps=6),
+        must={"spectrum/exact": ("no curvature is stable",)},
+        must_not=both(FULL, {"": ("is stable here",)}),
+    ),
+    run(
         "run-cosine",
         "cosine schedule: 2/lr grows from 10 without bound, and no checkpoint is above it",
         trained(schedule="cosine", lr=0.2, batch_size=0, activation="tanh"),
@@ -551,6 +558,7 @@ RUNS = [
         "run-unmoved",
         "a rate of 1e-300: the weights never change",
         trained(lr=1e-300),
+        unit=1e-290,  # of its rate
         must={"counterfactual": ("no answer here",)},
         must_not={
             "overlap": ("it persists", "Way made"),

@@ -37,8 +37,8 @@ def faults(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
         yield f"warned: {line[:60]}"
     for rule in (_spelling, _network, _loss, _decay, _point, _curvature, _shares, _unmeasured):
         yield from rule(odd, kind, form, made)
-    for fragment in _of(odd.must, kind, form):  # of an extent that is refused nothing else is said
-        if form != "far" and not re.search(fragment, made.text):
+    for fragment in _of(odd.must, kind, form):  # a bare loss has no samples to choose from, and nothing else is said
+        if not (form == "few" and odd.make) and not re.search(fragment, made.text):
             yield f"must: {fragment}"
     for fragment in _of(odd.must_not, kind, form):
         yield from _lines(f"must not: {fragment}", fragment, made)
@@ -119,7 +119,7 @@ def _point(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     for name in said:
         if name not in CLASSES:
             yield f"no class is called {name}"
-    if form in ("ggn", "fisher") or (form == "block" and not _whole(odd, made)):
+    if form in ("ggn", "fisher", "fishers") or (form == "block" and not _whole(odd, made)):
         for name in said:
             if name not in ("none", "not critical"):
                 yield "a class of another matrix | Kind of point"
@@ -146,7 +146,7 @@ def _curvature(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     """Signs are said once, and zero is zero."""
     if kind not in ("spectrum", "surface"):
         return
-    psd = form == "fisher" or (form == "ggn" and odd.loss != "other")  # convex in the outputs
+    psd = form in ("fisher", "fishers") or (form == "ggn" and odd.loss != "other")  # convex in the outputs
     if odd.below and form in ("exact", "lanczos"):
         yield from _lines("none lies below zero, though one does", "[Nn]o eigenvalue lies below|none is below zero", made)
     if form == "no-bottom":

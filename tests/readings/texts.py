@@ -38,6 +38,8 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "no-bottom": {**LANCZOS, "k_bottom": 0, "probes": 2, "lanczos_steps": 8},
         "ggn": {"operator": "ggn", "beside": "hessian"},
         "fisher": {"operator": "empirical_fisher"},
+        "fishers": {"operator": "fisher", "beside": "empirical_fisher", "k": 2},
+        "few": {"samples": 20, "k": 2, "k_bottom": 1},
         "block": {"layers": "first"},
         "rescaled": {"rescale": 2.0, "k": 2, "k_bottom": 1},
         "with-decay": {"weight_decay": True, "k": 2, "k_bottom": 1},
@@ -52,11 +54,15 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "gradient": {"directions": "gradient", "resolution": 7, "flow": 0, "extent": 1e-3},
         "path": {**PLANE, "directions": "pca"},
         "between": {**PLANE, "directions": "difference", "through": ("RUN@0",), "test": True},
-        "far": {**GAUSSIAN, "resolution": 5, "extent": 1e200, "flow": 0},
+        "few": {**PLANE, "resolution": 5, "samples": 20, "orthogonal": True},
+        "far": {**GAUSSIAN, "resolution": 5, "extent": 1e25, "flow": 0},
     },
     "overlap": {"exact": {}, "lanczos": {"method": "lanczos", "k": 2, "minibatches": 2, "minibatch_size": 10}},
     "counterfactual": {"small": {"steps": 24, "records": 6, "refresh": 8}},
-    "high_dimensions": {"exact": {}, "estimate": {"method": "lanczos", "k": 2, "probes": 4, "lanczos_steps": 8, "curvature": 4}},
+    "high_dimensions": {
+        "exact": {},
+        "estimate": {"method": "lanczos", "k": 2, "probes": 4, "lanczos_steps": 8, "curvature": 4},
+    },
 }
 TRAINING = {"optimizer": "sgd", "lr": 0.05, "batch_size": 0}  # of a bare loss, which nobody has trained
 
