@@ -63,7 +63,7 @@ def _spelling(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
         yield from _lines(name, only + f"(?:{fragment})" if only else fragment, made)
     for line in made.lines:
         small = [float(value.replace("−", "-")) for value in re.findall(r"\d[\d.]*e[−-]\d+", line)]
-        if any(value < ROUNDING * odd.unit for value in small):
+        if form != "far" and any(value < ROUNDING * odd.unit for value in small):  # far away everything is small or large
             yield f"digits of rounding | {line.partition(':')[0]}"
     for line in made.lines:
         words = line.partition("] | ")[2].strip()
