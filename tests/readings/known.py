@@ -2,6 +2,7 @@
 
 KNOWN: dict[str, set[tuple[str, str]]] = {
     "points": {
+        ("counterfactual", "digits of rounding | Where they end"),
         ("high_dimensions", "digits of rounding | “The weights stay in a thin shell”"),
         ("high_dimensions", "from a value to the same | “The weights stay in a thin shell”"),
         ("high_dimensions", "one of many | Chance"),
@@ -40,8 +41,6 @@ KNOWN: dict[str, set[tuple[str, str]]] = {
         ("spectrum", "one of many | Zero eigenvalues"),
     },
     "runs": {
-        ("counterfactual", "digits of rounding | How it was made"),
-        ("counterfactual", "from a value to the same | Which part trains?"),
         ("counterfactual", "must not: overflow | refused"),
         ("high_dimensions", "broken: _LinAlgError: linalg.eigh: The algorithm failed to converge "),
         ("high_dimensions", "from a value to the same | “The weights stay in a thin shell”"),
