@@ -13,9 +13,11 @@ import torchvision
 import transformers
 from facenet_pytorch.models.mtcnn import PNet
 from peft import LoraConfig, get_peft_model
+from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.convnext import ConvNeXt
 from timm.models.mobilenetv3 import MobileNetV3
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCNConv, global_mean_pool
@@ -142,7 +144,7 @@ def gpt2() -> Case:
 def llama() -> Case:
     """A causal language model with a shifted loss of one's own, and a row for padding."""
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=12, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=VOCABULARY, hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=16, pad_token_id=0,
     )  # fmt: skip
     model = larger(transformers.LlamaForCausalLM(config), 5)
@@ -164,7 +166,7 @@ def llama() -> Case:
 def bert() -> Case:
     """A classifier of texts; the padding is not masked, so that its row of the embedding is part of the function."""
     config = transformers.BertConfig(
-        vocab_size=VOCABULARY, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        vocab_size=VOCABULARY, hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         max_position_embeddings=10, num_labels=3,
     )  # fmt: skip
     model = larger(transformers.BertForSequenceClassification(config), 5)
@@ -270,23 +272,23 @@ def convnext() -> Case:
     return Case(larger(model, 8), F.cross_entropy, [(normal(8, 1, 32, 32, seed=15), classes(8, 4, 16))], (8,), whole, accuracy)
 
 
+def vision_transformer() -> Case:
+    shape = {"img_size": 16, "patch_size": 8, "in_chans": 1, "embed_dim": 12, "depth": 1, "num_heads": 2, "mlp_ratio": 2}
+    model = larger(VisionTransformer(num_classes=4, **shape), 3)
+    return Case(model, F.cross_entropy, [(normal(9, 1, 16, 16, seed=30), classes(9, 4, 31))], (9,), whole, accuracy)
+
+
 def mobilenetv3() -> Case:
     """Hardswish, and hardsigmoid in its squeeze and excitation, which autograd cannot differentiate twice."""
     blocks = [["ds_r1_k3_s2_e1_c8_se0.25_nre"], ["ir_r1_k3_s1_e2_c8", "ir_r1_k5_s2_e2_c12_se0.25"], ["cn_r1_k1_s1_c16"]]
     model = MobileNetV3(
         decode_arch_def(blocks), num_classes=4, in_chans=1, stem_size=8, num_features=16, act_layer=nn.Hardswish,
-        se_layer=partial(_squeeze(), gate_layer="hard_sigmoid"),
+        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid"),
     )  # fmt: skip
     _lively(model)
     return Case(
         model, F.cross_entropy, [(normal(12, 1, 16, 16, seed=17), classes(12, 4, 18))], (12,), whole, accuracy, twice=False
     )
-
-
-def _squeeze() -> Any:
-    from timm.models._efficientnet_blocks import SqueezeExcite
-
-    return SqueezeExcite
 
 
 def _lively(model: nn.Module) -> None:
@@ -370,6 +372,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "GCN": gcn,
     "graphs": graphs,
     "ConvNeXt": convnext,
+    "ViT": vision_transformer,
     "MobileNetV3": mobilenetv3,
     "PNet": pnet,
     "ResNet-18": resnet18,
