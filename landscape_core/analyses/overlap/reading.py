@@ -8,7 +8,7 @@ import numpy as np
 
 from ...drawing.known import Known, scalar
 from ...drawing.limits import limit_row
-from ...drawing.numbers import ROUNDING, counted, number, percent, percents, plus_minus
+from ...drawing.numbers import ROUNDING, counted, number, percent, percents
 from ...drawing.sources import GUR_ARI, PAPYAN, SONG
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -137,8 +137,12 @@ def _minibatch(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
         )
     else:
         words += "mini-batch gradients lie there " + ("mostly." if middle >= HOLDS else "in part.")
-    deviation = plus_minus(float(np.median(spread)) * 100) + " %" if spread.size and np.median(spread) > ROUNDING else ""
-    yield Reading("Mini-batch gradients", f"{percent(middle)}{deviation}", words, "mean ± deviation over batches", SONG)
+    deviation = (
+        f", single ones deviate by {percent(float(np.median(spread)))}" if spread.size and np.median(spread) > ROUNDING else ""
+    )
+    yield Reading(
+        "Mini-batch gradients", f"{percent(middle)}{deviation}", words, "mean and standard deviation over batches", SONG
+    )
 
 
 def _way(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:

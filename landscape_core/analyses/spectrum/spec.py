@@ -36,9 +36,9 @@ class SpectrumSpec(AnalysisSpec):
         False,
         "Go on until no further copy of a multiple eigenvalue can be missing; Lanczos only, up to four times the products.",
     )
-    probes: int = field(3, "Random vectors of the estimates over all eigenvalues; Lanczos only.", ge=1, le=200)
+    probes: int = field(2, "Random vectors of the estimates over all eigenvalues; Lanczos only.", ge=1, le=200)
     lanczos_steps: int = field(
-        110, "Products for each of them: more tell eigenvalues near zero apart; Lanczos only.", unit="products", ge=2, le=500
+        165, "Products for each of them: more tell eigenvalues near zero apart; Lanczos only.", unit="products", ge=2, le=500
     )
     trace_tolerance: float = field(0.02, "Relative standard error at which the trace estimate stops; Lanczos only.", gt=0, le=1)
     zero_tolerance: float = field(1e-6, "What counts as zero, as a share of the largest eigenvalue.", ge=0, le=0.1)
