@@ -110,6 +110,13 @@ class Plain:
             gradients = self._gradients()
             return largest(lambda vector: self._times(gradients, vector), len(theta), k)
 
+    def eigenvalues(self, theta: Tensor) -> np.ndarray:
+        """All eigenvalues of the Hessian, descending."""
+        with self._at(theta):
+            gradients = self._gradients()
+            matrix = torch.stack([self._times(gradients, unit) for unit in torch.eye(len(theta), dtype=torch.float64)])
+        return torch.linalg.eigvalsh((matrix + matrix.T) / 2).flip(0).numpy()
+
     def top_gauss_newton(self, theta: Tensor, k: int) -> np.ndarray:
         """The k largest eigenvalues of sum_b J_b' (d2 term_b / d outputs2) J_b, descending."""
         with self._at(theta):

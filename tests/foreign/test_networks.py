@@ -94,12 +94,23 @@ def test_largest_eigenvalues_by_lanczos(subject: Subject, largest: np.ndarray, d
     assert "nan" not in said(result)
 
 
-def test_largest_eigenvalues_of_the_whole_matrix(subject: Subject, largest: np.ndarray) -> None:
+def test_whole_matrix(subject: Subject) -> None:
+    """Every eigenvalue by the dense matrix; by Lanczos, counted zeros that are there and a trace within its error."""
     if len(subject.exact.theta) > DENSE:
         pytest.skip("the matrix is large")
-    result = landscape_core.compute("spectrum", subject.objective(torch.float32), k=3, method="dense")
-    assert result["eigenvalues_top"] == pytest.approx(largest, rel=1e-4)
+    expected = subject.exact.eigenvalues(subject.exact.theta)
+    size = np.abs(expected).max()
+    objective = subject.objective(torch.float32)
+    result = landscape_core.compute("spectrum", objective, k=10, k_bottom=5, method="dense")
+    assert result["eigenvalues_top"] == pytest.approx(expected[:10], rel=1e-4, abs=1e-4 * size)
+    assert result["eigenvalues_bottom"] == pytest.approx(expected[:-6:-1], rel=1e-4, abs=1e-4 * size)
+    assert float(result["trace"]) == pytest.approx(expected.sum(), rel=1e-4, abs=1e-4 * size)
+    assert float(result["negative_share"]) == pytest.approx((expected < -1e-6 * size).mean(), abs=0.02)
     assert "nan" not in said(result)
+    estimate = spectrum(objective)
+    for found in (result, estimate):
+        assert float(found["nullity_predicted"]) <= (np.abs(expected) <= 1e-9 * size).sum()
+    assert float(estimate["trace"]) == pytest.approx(expected.sum(), abs=5 * float(estimate["trace_standard_error"]))
 
 
 def test_gauss_newton(subject: Subject) -> None:
