@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def chunk_rows(network: Network, batch: Batch) -> int:
         if not list(module.children()):
             hooks.append(module.register_forward_hook(record))
     try:
-        with torch.inference_mode():
+        with nullcontext() if torch.is_grad_enabled() else torch.inference_mode():
             network(one.inputs)
     finally:
         for hook in hooks:

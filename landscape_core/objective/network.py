@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 import types
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -16,12 +15,14 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..specs import InputError
+from .derivatives import TrueDerivatives
+from .kept import INSIDE
 from .reasons import of_model
 from .space import ParameterSpace
+from .still import Still
 from .trees import map_tensors, tensors
 
 BatchNorm = Literal["stored", "batch"]
-_ALONE = threading.Lock()  # PyTorch's random generator is one for all threads
 
 
 class Network:
@@ -29,7 +30,8 @@ class Network:
 
     Always in evaluation mode (dropout off). `batchnorm="batch"` makes every BatchNorm normalise each batch by that batch's
     own mean and biased variance, as in training, without touching the stored statistics. A model that still draws random
-    numbers, updates its buffers or writes into its inputs is made a function: fixed seed, buffers put back, inputs copied.
+    numbers, updates what it keeps or writes into its inputs is made a function (`Still`), and what PyTorch derives otherwise
+    than by the loss is rewritten (`TrueDerivatives`).
     """
 
     def __init__(
@@ -40,15 +42,22 @@ class Network:
         self.model = (self.model.double() if dtype == torch.float64 else self.model.float()).eval()  # complex buffers stay
         for module in self.model.modules():
             _settle(module, batchnorm)
+            _cast_attributes(module, dtype, device)
         parameters = dict(self.model.named_parameters())
         self.buffer = space.flatten(parameters)
+        self._apart: list[tuple[Tensor, Tensor]] = []
         for name, view in space.split(self.buffer).items():
-            parameters[name].data = view
+            # A pair of numbers can be seen as a complex one at even places alone.
+            pairs = view.dim() and view.shape[-1] == 2 and view.storage_offset() % 2
+            parameters[name].data = view.clone() if pairs else view
             parameters[name].grad = None
+            if pairs:
+                self._apart.append((parameters[name], view))
         self.parameters = [parameters[e.name] for e in space.entries]
         self._signature = _signature(self.model)
-        self._impure: bool | None = None  # unknown before the first call
-        self._saved: list[tuple[nn.Module, str, Tensor]] = []
+        self.loss: Still | None = None  # bound to this copy, where a loss reads the model
+        self.call = Still(self.apply, [self.model], device)
+        self._rewritten = False  # whether it calls what is rewritten for its derivatives
 
     def set(self, theta: Tensor) -> None:
         """Make theta `(p,)` the parameters, in place. Raises InputError for another shape."""
@@ -72,8 +81,8 @@ class Network:
     def __call__(self, inputs: Any) -> Any:
         """The model's outputs. A tuple or dict is spread over the arguments of `forward` where they fit, else passed whole."""
         try:
-            with self.exactly():
-                return self.apply(inputs) if self._impure is False else self._careful(inputs)
+            with self.exactly(), TrueDerivatives() if self._rewritten else nullcontext():
+                return self.call(inputs) if self.call.watched else self._first(inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise InputError(
@@ -86,38 +95,23 @@ class Network:
     @property
     def pure(self) -> bool:
         """Whether the calls so far showed a function: nothing drawn, updated or written into."""
-        return self._impure is False
+        return self.call.steady
 
     def apply(self, inputs: Any) -> Any:
         """The model's outputs, as it computes them by itself."""
+        for own, view in self._apart:
+            own.data.copy_(view)
         if isinstance(inputs, dict) and self.takes((), inputs):
             return self.model(**inputs)
         if isinstance(inputs, (tuple, list)) and self.takes(tuple(inputs), {}):
             return self.model(*inputs)
         return self.model(inputs)
 
-    def _careful(self, inputs: Any) -> Any:
-        """One call that leaves no trace; the first one finds out whether the model needs such care at all."""
-        if self._impure is None and not self._saved:
-            self._saved = [(m, name, b) for m in self.model.modules() for name, b in m.named_buffers(recurse=False)]
-        with torch.inference_mode(False):  # ordinary copies: they count the writes into them
-            copies = [(module, name, value.clone()) for module, name, value in self._saved]
-            own = map_tensors(inputs, torch.clone)
-        _install(copies)
-        cuda = [self.buffer.device] if self.buffer.is_cuda else []
-        try:
-            with _ALONE, torch.random.fork_rng(devices=cuda):
-                _seed(cuda)
-                before = _random_state(cuda)
-                outputs = self.apply(own)
-                drawn = not torch.equal(before, _random_state(cuda))
-            updated = any(getattr(module, name, None) is not value or value._version for module, name, value in copies)
-        finally:
-            _install(self._saved)
-        if not self._impure:
-            self._impure = drawn or updated or any(t._version for t in tensors(own))
-        if not self._impure:
-            self._saved = []
+    def _first(self, inputs: Any) -> Any:
+        """The first call finds out what care the model needs."""
+        with TrueDerivatives() as watch:
+            outputs = self.call(inputs)
+        self._rewritten = watch.used
         return outputs
 
     def takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -129,11 +123,6 @@ class Network:
         except TypeError:
             return False
         return True
-
-
-def _install(buffers: list[tuple[nn.Module, str, Tensor]]) -> None:
-    for module, name, value in buffers:
-        setattr(module, name, value)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -169,8 +158,10 @@ def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
     """Make a module of the private copy compute the same function with and without gradients, and BatchNorm as asked."""
     if isinstance(module, nn.TransformerEncoder):
         module.use_nested_tensor = False  # the fast path without gradients would zero the padded positions
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        module.sparse = False  # theta is dense
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):  # theta is dense, and its derivative that of the loss
+        module.sparse = module.scale_grad_by_freq = False
+    if isinstance(module, nn.Embedding):
+        module.padding_idx = None
     if isinstance(module, nn.RNNBase):
         module.dropout = 0.0  # cuDNN differentiates recurrent layers in training mode only
         module.train()
@@ -187,6 +178,14 @@ def _settle(module: nn.Module, batchnorm: BatchNorm) -> None:
             raise InputError("batchnorm='batch' cannot reach into a TorchScript model: give the Python model")
 
 
+def _cast_attributes(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Tensors that a module keeps as plain attributes follow its parameters."""
+    for key, value in vars(module).items():
+        held = [] if key in INSIDE else [*tensors(value)]
+        if held and not any(isinstance(t, nn.Parameter) for t in held):
+            vars(module)[key] = map_tensors(value, lambda t: t.detach().to(device, dtype if t.is_floating_point() else t.dtype))
+
+
 def _weight_norm(module: Any, g: Tensor, v: Tensor) -> Tensor:
     """W = g v / |v|: PyTorch's fused operation has a wrong second derivative (2.13, CPU) without saying so."""
     return v * (g / torch.norm_except_dim(v, 2, module.dim))
@@ -201,14 +200,3 @@ def _signature(model: nn.Module) -> inspect.Signature | None:
         return inspect.signature(model.forward)
     except (TypeError, ValueError):
         return None
-
-
-def _seed(cuda: list[torch.device]) -> None:
-    torch.default_generator.manual_seed(0)
-    for device in cuda:
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(0)
-
-
-def _random_state(cuda: list[torch.device]) -> Tensor:
-    return torch.cat([torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)])

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from ..specs import InputError
 from .curvature import EmpiricalFisher, Fisher, GaussNewton, Hessian
+from .facts import Found, Slope
 from .plain import PlainObjective, Split
+from .settled import settle
 from .slice import Slice
+from .slope import look
 from .sweep import Sweep
 
 
@@ -39,6 +42,12 @@ class Objective(PlainObjective):
     Deterministic: dropout is off and nothing is shuffled. NaN and infinity are values. Only trainable parameters enter theta,
     in the order of `named_parameters()`, matched by name. Raises InputError for a model or batches that cannot be used.
     """
+
+    def _settled(self, split: Split) -> Found:
+        return settle(self, split)
+
+    def _sloped(self) -> Slope:
+        return look(self)
 
     @cached_property
     def sweep(self) -> Sweep:

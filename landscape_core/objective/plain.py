@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -16,11 +17,15 @@ from ..specs import InputError
 from .accuracy import Classes, scores
 from .batches import Batch, Sample, Weights, as_sample
 from .chunks import chunk_rows
+from .facts import Found, Slope
 from .foreign import pass_over
+from .kept import Kept
 from .nature import ROWS, Nature, Reduction, nature
 from .network import BatchNorm, Network, unwrapped
+from .own import Own, swaps
 from .reasons import Failed, of_loss
 from .space import ParameterSpace
+from .still import Still
 from .threads import operations
 from .trees import tensors
 
@@ -28,7 +33,7 @@ Split = Literal["train", "test"]
 Loss = Callable[[Any, Any], Tensor]
 Metric = Callable[[Any, Any], Any]
 
-ROUNDING = {torch.float32: 5e-6, torch.float64: 1e-11}  # |fast - plain| / max(1, |plain|) that rounding explains
+ROUNDING = {torch.float32: 5e-6, torch.float64: 1e-11}  # |fast - plain| / |plain| that rounding explains
 
 
 class PlainObjective:
@@ -65,7 +70,8 @@ class PlainObjective:
             raise InputError("weights as numbers are those of batches alone: with test_batches give a function of a batch")
         if batchnorm not in ("stored", "batch"):
             raise InputError(f"batchnorm must be 'stored' or 'batch' (got {batchnorm!r})")
-        model = unwrapped(model)
+        given, model = model, unwrapped(model)
+        self._callers = [(name, weakref.ref(p)) for name, p in model.named_parameters()]
         self.space = ParameterSpace.of(model)
         first = next(p for p in model.parameters() if p.is_floating_point())
         self.dtype = dtype or first.dtype
@@ -77,21 +83,23 @@ class PlainObjective:
         self.batchnorm: BatchNorm = batchnorm
         self.counts: Counter[str] = Counter()  # passes over the sample: forwards, gradients, products
         with torch.inference_mode(False):
-            self.loss_function = self._own(loss)
-            self._source = model
+            self._source, self.bound = model, False
             self.network = self.replica()
+            self.loss_function, self.bound = self._own(loss, swaps(model, self.network.model, given))
+            self.loss_call = Still(self.loss_function, [self.loss_function], self.device, loss=True)
             self._source = self.network.model
             self.theta = self.network.buffer.clone()  # (p,) the weights given
-            given = {"batches": batches} | ({} if test_batches is None else {"test_batches": test_batches})
+            parts = {"batches": batches} | ({} if test_batches is None else {"test_batches": test_batches})
             self._samples: dict[str, Sample] = {
                 "test" if name == "test_batches" else "train": as_sample(
                     part, device=self.device, dtype=self.dtype, weights=weights, takes=self.network.takes, name=name
                 )
-                for name, part in given.items()
+                for name, part in parts.items()
             }
         self._chunks: dict[str, tuple[Batch, ...]] = {}
         self._chunk_rows: dict[str, int] = {}
-        self._separate: dict[str, bool] = {}  # by split: whether samples do not see each other
+        self._found: dict[str, Found] = {}  # by split
+        self._slope: Slope | None = None
 
     # -- the sample -------------------------------------------------------------------------------------------------
 
@@ -125,6 +133,7 @@ class PlainObjective:
         Samples of one batch must not see each other for that (a loss weighted over the batch, BatchNorm on the batch's
         statistics): checked once against the plain evaluation, and without it the batches stay whole.
         """
+        self.found(split)
         if rows is not None:
             return self._cut(split, rows)
         if split not in self._chunks:
@@ -157,23 +166,88 @@ class PlainObjective:
         other = self.over(parts["train"], test_batches=parts.get("test"), dtype=dtype)
         other._samples = {split: replace(s, batches=other._samples[split].batches) for split, s in self._samples.items()}
         other.theta = self.theta.to(dtype)
+        other._found, other._slope = dict(self._found), self._slope
+        if "nature" in vars(self):
+            other.nature = self.nature
         return other
 
-    def _own(self, loss: Loss) -> Loss:
-        """A loss that is a module in this arithmetic, as a copy: class weights follow the model's dtype and device."""
-        if not isinstance(loss, nn.Module):
-            return loss
-        own = copy.deepcopy(loss).to(self.device).eval()
-        return own.double() if self.dtype == torch.float64 else own.float()
+    def _begin(self) -> None:
+        """Before a copy is made: it begins where the model was given."""
+        if hasattr(self, "network"):
+            self.network.call.reset()
+
+    @property
+    def asked(self) -> Loss:
+        """The loss as it is asked at outputs of any kind: itself, or held still where it needs that."""
+        return self.loss_function if self.loss_call.steady else self.loss_call
+
+    def _own(self, loss: Loss, swap: dict[int, Any]) -> tuple[Loss, bool]:
+        """A private copy of a loss, what it closes over in this arithmetic and on this device; whether it had the model."""
+
+        def cast(t: Tensor) -> Tensor:
+            kind = self.dtype if t.is_floating_point() else self.dtype.to_complex() if t.is_complex() else t.dtype
+            return t.to(self.device, kind)
+
+        own = Own(swap, cast, Kept([self.network.model]).seen)
+        found = own(loss)
+        return (found.eval() if isinstance(found, nn.Module) else found), own.swapped
 
     def replica(self) -> Network:
-        """One more private copy of the model, for another thread."""
-        return Network(self._source, self.space, batchnorm=self.batchnorm, dtype=self.dtype, device=self.device)
+        """One more private copy of the model, for another thread; with a loss of its own, if the loss reads the model."""
+        self._begin()
+        network = Network(self._source, self.space, batchnorm=self.batchnorm, dtype=self.dtype, device=self.device)
+        if self.bound:
+            own, _ = self._own(self.loss_function, swaps(self.network.model, network.model, self.network.model))
+            network.loss = Still(own, [own], self.device, loss=True)
+        return network
+
+    @property
+    def coupled(self) -> bool:
+        """Whether samples see each other by BatchNorm on the batch's statistics."""
+        return self.batchnorm == "batch" and _has_batchnorm(self.network.model)
+
+    # -- what was found -------------------------------------------------------------------------------------------------
+
+    def found(self, split: Split = "train") -> Found:
+        """What a first look shows of the function that the loss is, once a split. Raises InputError where it is none."""
+        if split not in self._found:
+            self.batches(split)
+            try:
+                self._found[split] = self._settled(split)
+            except Exception:
+                self._found.pop(split, None)
+                raise
+        return self._found[split]
+
+    def _settled(self, split: Split) -> Found:
+        raise NotImplementedError
+
+    def _sloped(self) -> Slope:
+        raise NotImplementedError
+
+    def assume(self, split: Split, *, derives: bool = False) -> None:
+        """Take it for a function while it is looked at."""
+        self._found[split] = Found(derives=derives)
+
+    def separate(self, split: Split = "train") -> bool:
+        """Whether the samples of a batch do not see each other: pieces of it give the loss of the whole."""
+        return self.found(split).separate
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person must know about the loss as it is taken here: one sentence each."""
+        return tuple(dict.fromkeys(note for found in self._found.values() for note in found.notes))
+
+    def callers(self) -> dict[int, str]:
+        """Names of the parameters of the model that was given, by their memory, while they live."""
+        alive = ((name, reference()) for name, reference in self._callers)
+        return {p.untyped_storage().data_ptr(): name for name, p in alive if p is not None and p.numel() and not p.is_meta}
 
     # -- values: the plain path, to which every faster one is held ----------------------------------------------------
 
     def evaluate(self, theta: Tensor | None = None, split: Split = "train") -> dict[str, float]:
         """Loss at theta `(p,)` (default: the weights given), and accuracy and error where the task is a classification."""
+        self.found(split)
         self._set(theta)
         with torch.no_grad():
             values = self.measure(self.network, self.batches(split), self.mass(split))
@@ -189,7 +263,8 @@ class PlainObjective:
         batch = self.batches("train")[0]
         one = next(batch.chunks(1))
         try:
-            return operations(self.network, one.inputs) * self.size() // max(1, one.size)
+            with self.graphs():
+                return operations(self.network, one.inputs) * self.size() // max(1, one.size)
         except Exception as error:  # a model that takes whole batches only, or whose operations are hidden
             pass_over(error)
             return 0
@@ -203,10 +278,12 @@ class PlainObjective:
         declared = {name: torch.zeros_like(total) for name in self.metrics}
         classes = self.classes
         for batch in batches:
-            outputs = self.outputs(network, batch)
-            total += self.term(outputs, batch).double()
-            for name, value in self.measured(outputs, batch).items():
-                declared[name] += value
+            with self.graphs():
+                outputs = self.outputs(network, batch)
+                value = self.term(outputs, batch, network).detach().double()
+            total += value
+            for name, measured in self.measured(outputs, batch).items():
+                declared[name] += measured
             if classes is not None:
                 right, count = classes.right(outputs, batch.targets)
                 hits += right
@@ -242,16 +319,34 @@ class PlainObjective:
         except Failed as error:
             raise error.on(batch.name) from error.__cause__
 
-    def term(self, outputs: Any, batch: Batch) -> Tensor:
-        """What a batch adds to the sum of losses. Raises InputError if the loss is not one number, or raises."""
+    def graphs(self) -> AbstractContextManager[Any]:
+        """A context in which values are computed: with derivatives, if the model or the loss takes some by itself."""
+        if not any(found.derives for found in self._found.values()):
+            return nullcontext()
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        return stack
+
+    def term(self, outputs: Any, batch: Batch, network: Network | None = None) -> Tensor:
+        """What a batch adds to the sum of losses, at the weights of `network` if the loss reads them.
+
+        Raises InputError if the loss is not one number, or raises.
+        """
+        value = self.term_of(outputs, batch, network)
+        return value * batch.weight if self.reduction == "mean" else value
+
+    def term_of(self, outputs: Any, batch: Batch, network: Network | None = None) -> Tensor:
+        """The loss of a batch, as the function gives it: 0-d."""
+        call = self.loss_call if network is None or network.loss is None else network.loss
         try:
-            value = self.loss_function(outputs, batch.targets)
+            value = call(outputs, batch.targets)
         except Exception as error:
             raise of_loss(error, outputs, batch) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"loss(outputs, targets) must return a tensor of one number (got {got}); reduce it by mean or sum")
-        return value.reshape(()) * batch.weight if self.reduction == "mean" else value.reshape(())
+        return value.reshape(())
 
     # -- what the loss is ---------------------------------------------------------------------------------------------
 
@@ -292,8 +387,10 @@ class PlainObjective:
                 continue
             try:
                 with self.network.exactly():
+                    with suppress(InputError):  # the loss is watched before it is asked
+                        self.term_of(outputs, piece)
                     every = [b for sample in self._samples.values() for b in sample.batches]
-                    found = nature(self.loss_function, lambda b: self.outputs(self.network, b), outputs, piece, every)
+                    found = nature(self.asked, lambda b: self.outputs(self.network, b), outputs, piece, every)
             except Exception as error:  # outputs that cannot be made up
                 pass_over(error)
                 return Nature()
@@ -317,9 +414,10 @@ class PlainObjective:
         """What a batch adds to L, differentiable at the network's theta. Raises InputError if its outputs have no gradient."""
         outputs = self.outputs(network, batch)
         graphs = [t.requires_grad for t in tensors(outputs)]
-        if graphs and not any(graphs):
+        value = self.term(outputs, batch, network) * self.weight(split)
+        if graphs and not any(graphs) and not value.requires_grad:
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
-        return self.term(outputs, batch) * self.weight(split)
+        return value
 
     def weight(self, split: Split = "train") -> float:
         """What the sum of terms is multiplied with: one over the samples, or the weights given, for a mean."""
@@ -364,11 +462,11 @@ class PlainObjective:
             outputs = self.outputs(self.network, batch)
             if isinstance(outputs, Tensor) and outputs.dim() > dim and outputs.shape[dim] == batch.size:
                 try:
-                    one = lambda o, t: self.loss_function(o.unsqueeze(dim), t.unsqueeze(dim)).reshape(())  # noqa: E731
+                    one = lambda o, t: self.asked(o.unsqueeze(dim), t.unsqueeze(dim)).reshape(())  # noqa: E731
                     return torch.func.vmap(one, (dim, dim))(outputs, targets)
                 except RuntimeError:  # a loss that vmap cannot follow, such as one that branches on its values
                     pairs = zip(outputs.split(1, dim), targets.split(1, dim), strict=True)
-                    return torch.stack([self.loss_function(o, t).reshape(()) for o, t in pairs])
+                    return torch.stack([self.asked(o, t).reshape(()) for o, t in pairs])
         rows = list(batch.chunks(1))
         if self.batchnorm == "batch" or any(row.rows != 1 for row in rows):
             raise InputError("losses of single samples need one row of outputs and one target a sample")
@@ -378,29 +476,40 @@ class PlainObjective:
         """The loss of a row by itself."""
         return self.term(self.outputs(self.network, row), row) / (row.weight if self.reduction == "mean" else 1.0)
 
-    def separate(self, split: Split = "train") -> bool:
-        """Whether samples of a batch do not see each other, so that the loss of a batch is that of its parts."""
-        whole = self.batches(split)
-        if all(batch.rows == batch.size == 1 for batch in whole):
-            return True
-        if self.batchnorm == "batch" and _has_batchnorm(self.network.model):
-            return False
-        if split not in self._separate:
-            pieces = tuple(piece for batch in whole for piece in batch.chunks(-(-batch.rows // 2)))
-            self._separate[split] = len(pieces) > len(whole) and self._same(whole, pieces, split)
-        return self._separate[split]
-
     # -- derivatives --------------------------------------------------------------------------------------------------
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
         """dL/dtheta `(p,)` over the whole training sample; zero for parameters that the loss does not use."""
-        self._set(theta)
-        with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
-            total = torch.zeros_like(self.theta)
-            for value in self.weighted_terms("train"):
-                total += self.network.gradient(value)
+        self.sloped().refuse()
         self.counts["gradients"] += 1
-        return total
+        return self.raw_gradient(self.theta if theta is None else theta)[0]
+
+    def raw_gradient(self, theta: Tensor) -> tuple[Tensor, float]:
+        """Autograd's gradient `(p,)` of L at theta, whether or not it is the loss's, and L."""
+        self._set(theta)
+        total, loss = torch.zeros_like(self.theta), 0.0
+        with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
+            for value in self.weighted_terms("train"):
+                total += self._derived(value)
+                loss += float(value.detach())
+        return total, loss
+
+    def _derived(self, value: Tensor) -> Tensor:
+        """The derivative of a number by theta. Raises InputError, in one line, where autograd fails."""
+        try:
+            return self.network.gradient(value)
+        except (RuntimeError, NotImplementedError) as error:
+            if isinstance(error, (InputError, torch.OutOfMemoryError)):
+                raise
+            line = " ".join(str(error).split())
+            raise Failed("the loss cannot be differentiated", f": {line[:200]}") from error
+
+    def sloped(self) -> Slope:
+        """What a look at the derivative shows, once an Objective."""
+        if self._slope is None:
+            self.found()
+            self._slope = self._sloped()
+        return self._slope
 
     def minibatch_gradient(self, theta: Tensor | None, chosen: Tensor | None) -> Tensor:
         """The gradient `(p,)` of the loss over the training samples at `chosen` `(n,)` alone; None takes all.
@@ -409,6 +518,7 @@ class PlainObjective:
         """
         if chosen is None:
             return self.gradient(theta)
+        self.sloped().refuse()
         self._set(theta)
         self.counts["batch_gradients"] += 1
         total, start, mass = torch.zeros_like(self.theta), 0, 0.0
@@ -418,7 +528,7 @@ class PlainObjective:
                 start += batch.size
                 if len(places):
                     part = batch.pick(places)
-                    total += self.network.gradient(self.term(self.outputs(self.network, part), part))
+                    total += self._derived(self.term(self.outputs(self.network, part), part))
                     mass += part.weight
         return total / mass if self.reduction == "mean" else total
 
@@ -427,14 +537,12 @@ class PlainObjective:
     def _cut(self, split: Split, rows: int) -> tuple[Batch, ...]:
         """The batches of a split in pieces of at most `rows` rows, or whole if a piece is not what it is in its batch."""
         whole = self.batches(split)
-        if self.batchnorm == "batch" and _has_batchnorm(self.network.model):
+        if self.coupled:
             return whole
         pieces = tuple(piece for batch in whole for piece in batch.chunks(rows))
         if len(pieces) == len(whole):
             return whole
-        if split not in self._separate:
-            self._separate[split] = self._same(whole, pieces, split)
-        return pieces if self._separate[split] and self._averaged(whole, pieces) else whole
+        return pieces if self.separate(split) and self._averaged(whole, pieces) else whole
 
     def _averaged(self, whole: tuple[Batch, ...], pieces: tuple[Batch, ...]) -> bool:
         """Whether the declared metrics of a batch are means over its samples, so that pieces have the same."""
@@ -445,39 +553,28 @@ class PlainObjective:
         off = [float((found[0][name] - found[1][name]).abs() / found[0][name].abs().clamp(min=1e-30)) for name in self.metrics]
         return all(value <= 1e-4 for value in off)
 
-    def _same(self, whole: tuple[Batch, ...], pieces: tuple[Batch, ...], split: Split) -> bool:
-        """Whether pieces give the loss of the whole.
-
-        Tried beside the given weights: a silent last layer would hide what samples do to each other, and NaN everything.
-        """
-        noise = torch.randn(len(self.theta), generator=torch.Generator().manual_seed(0)).to(self.theta)
-        self.network.set(self.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise)
-        try:
-            with torch.inference_mode():
-                plain, found = (self.measure(self.network, batches, self.mass(split)) for batches in (whole, pieces))
-        except Exception as error:  # a model that takes whole batches only
-            pass_over(error)
-            return False
-        self.counts["forwards"] += 2
-        return rounded(float(found["loss"]), float(plain["loss"]), self.dtype)
 
     def _cached_rows(self, split: Split) -> int:
         if split not in self._chunk_rows:
-            batches = self.batches(split)
-            try:
-                self._chunk_rows[split] = chunk_rows(self.network, batches[0])
-            except Exception as error:  # a model that takes whole batches only
-                pass_over(error)
-                self._chunk_rows[split] = max(batch.rows for batch in batches)
+            self._chunk_rows[split] = self.cached_rows(self.batches(split)[0])
         return self._chunk_rows[split]
+
+    def cached_rows(self, batch: Batch) -> int:
+        """How many rows of a batch at a time keep the model's values in the cache."""
+        try:
+            with self.graphs():
+                return chunk_rows(self.network, batch)
+        except Exception as error:  # a model that takes whole batches only
+            pass_over(error)
+            return batch.rows
 
     def _set(self, theta: Tensor | None) -> None:
         self.network.set(self.theta if theta is None else theta)
 
 
 def rounded(found: float, plain: float, dtype: torch.dtype) -> bool:
-    """Whether what a fast form found is the plain value, but for rounding."""
-    return abs(found - plain) / max(1.0, abs(plain)) <= ROUNDING[dtype]
+    """Whether what a fast form found is the plain value, but for rounding: relative, since losses come in all units."""
+    return found == plain or abs(found - plain) <= ROUNDING[dtype] * abs(plain)
 
 
 def _checked(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:

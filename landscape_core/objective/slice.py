@@ -29,9 +29,14 @@ class Slice:
     def point(self, coordinates: np.ndarray | list[float]) -> Tensor:
         """Theta `(p,)` at coordinates `(k,)`."""
         theta = self.origin.clone()
-        for c, direction in zip(coordinates, self.directions, strict=True):
+        for c, direction in zip(self._finite(np.asarray(coordinates, float)), self.directions, strict=True):
             theta.add_(direction, alpha=float(c))
         return theta
+
+    def _finite(self, coordinates: np.ndarray) -> np.ndarray:
+        """Coordinates as far as this arithmetic goes: what lies beyond overflows there too."""
+        largest = torch.finfo(self.origin.dtype).max
+        return np.clip(coordinates, -largest, largest)
 
     def evaluate(self, coordinates: np.ndarray, split: Split = "train") -> dict[str, np.ndarray]:
         """Loss, accuracy and error at coordinates `(n, k)`: arrays `(n,)` float64; accuracy only for a classification."""
@@ -52,6 +57,8 @@ class Slice:
         return values
 
     def _plainly(self, points: np.ndarray, split: Split) -> dict[str, np.ndarray]:
+        points = self._finite(points)
+
         def fill(i: int, out: Tensor) -> None:
             torch.add(self.origin, self.directions[0], alpha=points[i, 0], out=out)
             for c, direction in zip(points[i, 1:], self.directions[1:], strict=True):

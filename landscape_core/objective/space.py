@@ -66,6 +66,12 @@ class ParameterSpace:
         pieces = vector.split([e.size for e in entries])
         return [piece.view(e.shape) for piece, e in zip(pieces, entries, strict=True)]
 
+    def aligned(self, vector: Tensor, members: Sequence[int]) -> list[Tensor]:
+        """`tensors`, to be read alone: pairs of numbers at odd places, which no complex view allows, are copies."""
+        return [
+            t.clone() if t.dim() and t.shape[-1] == 2 and t.storage_offset() % 2 else t for t in self.tensors(vector, members)
+        ]
+
     def under(self, name: str) -> set[int]:
         """The places of the entries that a name stands for: a parameter's own, or a module's, all parameters below it."""
         return {i for i, entry in enumerate(self.entries) if f"{entry.name}.".startswith(f"{name}.")}

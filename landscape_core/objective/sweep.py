@@ -37,7 +37,8 @@ class Sweep:
         batches, mass = objective.chunks(split), objective.mass(split)
         objective.nature  # noqa: B018 - known before threads ask for it
         found: list[dict[str, float]] = [{}] * count
-        with tuned(objective.dtype, objective.device), workers(objective.device, count) as (each, n):
+        tasks = 1 if objective.found(split).alone else count
+        with tuned(objective.dtype, objective.device), workers(objective.device, tasks) as (each, n):
             networks = [objective.network, *self.networks(n - 1)]
 
             def work(number: int) -> None:
@@ -64,6 +65,9 @@ class Sweep:
         if self._sound.get(split) is False or not base.isfinite().all():
             return None
         objective = self.objective
+        known = objective.found(split)
+        if known.entangled or known.derives:  # a program has the outputs alone
+            return None
         try:
             if self._program is None:
                 self._program = Program.of(objective.replica(), objective.batches(split)[0])
@@ -84,7 +88,7 @@ class Sweep:
         if program.outputs is None or objective.reduction != "mean":
             return False
         with objective.network.exactly():
-            return is_cross_entropy(objective.loss_function, [b.targets for b in objective.batches(split)], program.outputs)
+            return is_cross_entropy(objective.asked, [b.targets for b in objective.batches(split)], program.outputs)
 
     def _holds(self, plan: Plan, split: Split, base: Tensor, points: np.ndarray) -> bool:
         """Whether a plan gives the plain values at the last of `points`, or nearer to the origin if not finite there."""

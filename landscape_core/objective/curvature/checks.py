@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,19 +11,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ...specs import InputError
+from ..facts import Slope
 from ..foreign import pass_over
 from ..plain import PlainObjective
-from ..recognised import beside
+from ..recognised import beside as sure_of_nothing
+from ..settled import beside
+from ..slope import AGREE, BEND
 from .convolution import lean_convolutions
 from .outputs import OutputLoss
 from .r_operator import Step, find_chain
 from .reference import HessianOperator
 
-ROWS = 4  # samples that the check looks at: what a model's derivatives leave out shows on any
-STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-4, 1e-3, 1e-2)  # relative to |theta|
+ROWS = 4  # samples that forms of layers are tried on
+WAYS = (BEND, 1e-7, 1e-6, 1e-5, 1e-9, 1e-4, 1e-3, 1e-2)  # of differences, relative to |theta|
 STEP = 1e-7  # of products by differences: fewer kinks are crossed than at 1e-6, and float64 rounds them by less than 1e-6
 LEAN = 1e-9  # relative deviation, in float64, that rounding explains
-AGREE = 1e-3  # relative deviation that differences explain
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Facts:
     notes: dict[str, str] = field(default_factory=dict)
     chain: tuple[Step, ...] = ()  # the steps of a network that is a chain
     lean: bool = False  # whether there are convolutions, and their lean forms give the same products
+    step: float = STEP  # of differences, relative to |theta|
 
 
 _known: WeakKeyDictionary[PlainObjective, Facts] = WeakKeyDictionary()
@@ -47,35 +52,60 @@ def facts(objective: PlainObjective) -> Facts:
 
 
 def look(objective: PlainObjective) -> Facts:
-    """A look at a few samples in float64, beside the given weights: right on a kink a difference would see its jump.
+    """A look at all samples in float64, beside the given weights: is Hv the difference of the gradients around, along one v?
 
-    u'Hv = v'Hu for random u and v, and Hv = (g(theta + h v) - g(theta - h v)) / 2h for at least one of several steps h, so
-    that neither kinks crossed on the way (large h: a ResNet has a million on a few images) nor rounding inside the model
-    (small h) count as a failure. What cannot be examined counts as sound: the products themselves will say what is wrong. So
-    does a chain of layers under a loss whose curvature is recognised: there is nothing in it that could be wrong.
+    (g(theta + h v) - g(theta - h v)) / 2h is had anyway (`slope`); where Hv is not that, other steps h are tried, so that
+    neither kinks crossed on the way (large h: a ResNet has a million on a few images) nor rounding inside the model (small h)
+    count as a failure: autograd is given up only where the differences agree with each other and not with it, or u'Hv is not
+    v'Hu. Where PyTorch knows no second derivative, products are differences. What cannot be examined counts as sound: the
+    products themselves will say what is wrong. So does a chain of layers under a loss whose curvature is recognised: there is
+    nothing in it that could be wrong.
     """
     chain = find_chain(objective)
     if chain and _has_known_curvature(objective):
         return Facts(chain=chain)
+    slope = objective.sloped()
+    notes: dict[str, str] = {}
     try:
-        small = _sample(objective)
-        theta, vectors = _beside(small)
+        double = objective.to(torch.float64)
+        before = double.counts.copy()
         with _Watch() as watch:
-            plain = HessianOperator(small, theta) @ vectors
-            sound, reason = _examine(small, theta, vectors, plain)
-        lean = sound and _leans(small, theta, vectors, plain)
+            product = _product(double, slope)
+        if watch.attention:
+            notes["attention"] = (
+                "attention runs on the math backend inside products: the fused kernels have no second derivative"
+            )
+        if product is None:
+            step, good = _best(double, slope)
+            notes["differences"] = (
+                "PyTorch has no second derivative of the model: products are central differences of gradients in float64, "
+                f"good to {good}"
+            )
+            return Facts(sound=False, notes=notes, chain=chain, step=step)
+        reason, step = _examine(double, slope, product)
+        double.counts = before
+        objective.counts["check_products"] += 1
+        lean = not reason and _leans(objective)
     except Exception as error:
         pass_over(error)
         return Facts()
-    notes = {}
-    if watch.attention:
-        notes["attention"] = "attention runs on the math backend inside products: the fused kernels have no second derivative"
-    if not sound:
+    if reason:
+        step, good = _best(double, slope)
         notes["differences"] = (
-            f"the model's second derivatives are not those of its gradient ({reason}): products are central differences "
-            "of gradients instead"
+            f"the model's second derivatives are not those of its gradient ({reason}): products are central "
+            f"differences of gradients in float64 instead, good to {good}"
         )
-    return Facts(sound, notes, chain, lean)
+    return Facts(not reason, notes, chain, lean, step)
+
+
+def _product(double: PlainObjective, slope: Slope) -> Tensor | None:
+    """Hv by double backward; None where PyTorch has no second derivative."""
+    try:
+        return HessianOperator(double, slope.theta) @ slope.v
+    except InputError as error:
+        if isinstance(error.__cause__, NotImplementedError) or "not implemented" in str(error):
+            return None
+        raise
 
 
 def _has_known_curvature(objective: PlainObjective) -> bool:
@@ -83,50 +113,69 @@ def _has_known_curvature(objective: PlainObjective) -> bool:
     try:
         piece = next(objective.batches("train")[0].chunks(ROWS))
         with torch.no_grad():
-            outputs = beside(objective.network(piece.inputs))
+            outputs = sure_of_nothing(objective.network(piece.inputs))
         return OutputLoss(objective, outputs.requires_grad_(), piece).spreads
     except Exception as error:  # whatever a loss does with so few: it is examined
         pass_over(error)
         return False
 
 
-def _sample(objective: PlainObjective) -> PlainObjective:
+def _leans(objective: PlainObjective) -> bool:
+    """Whether convolutions in their lean forms give the products that PyTorch's own give, on a few samples."""
     piece = next(objective.batches("train")[0].chunks(ROWS))
-    return objective.over([(piece.inputs, piece.targets)], dtype=torch.float64)
-
-
-def _beside(small: PlainObjective) -> tuple[Tensor, Tensor]:
-    """A point near the given weights, and two random directions `(p, 2)`."""
-    generator = torch.Generator().manual_seed(0)
-    noise, u, v = (torch.randn(len(small.theta), generator=generator).to(small.theta) for _ in range(3))
-    return small.theta.nan_to_num(0.0, 0.0, 0.0) + 0.02 * noise, torch.stack([u / u.norm(), v / v.norm()], 1)
-
-
-def _leans(small: PlainObjective, theta: Tensor, vectors: Tensor, plain: Tensor) -> bool:
-    """Whether convolutions in their lean forms give the products that PyTorch's own give, `plain`."""
+    small = objective.over([(piece.inputs, piece.targets)], dtype=torch.float64)
+    small.assume("train", derives=objective.found().derives)
+    theta = beside(small.theta)
+    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(1)).to(theta)
     try:
+        plain = HessianOperator(small, theta) @ v
         with lean_convolutions() as forms:
-            found = HessianOperator(small, theta) @ vectors
+            found = HessianOperator(small, theta) @ v
     except Exception as error:  # whatever a model does with what it is given: PyTorch's own forms serve it
         pass_over(error)
         return False
     return forms.used and float((found - plain).abs().max()) <= LEAN * float(plain.abs().max())
 
 
-def _examine(small: PlainObjective, theta: Tensor, vectors: Tensor, plain: Tensor) -> tuple[bool, str]:
-    (u, v), (hu, hv) = vectors.unbind(1), plain.unbind(1)
-    gradient = small.gradient(theta)
-    if not bool(torch.isfinite(hu).all() and torch.isfinite(hv).all() and torch.isfinite(gradient).all()):
-        return True, ""
-    rounding = 1e-9 * (1 + float(gradient.norm()))
-    if abs(float(u @ hv - v @ hu)) > AGREE * float(hu.norm() + hv.norm()) / 2 + rounding:
-        return False, "u'Hv is not v'Hu"
-    for step in STEPS:
-        h = step * max(1.0, float(theta.norm()))
-        change = (small.gradient(theta + h * v) - small.gradient(theta - h * v)) / (2 * h)
-        if float((change - hv).norm()) <= AGREE * float(change.norm() + hv.norm()) / 2 + rounding / step * 1e-6:
-            return True, ""
-    return False, "they miss differences of the gradient at every step"
+def _examine(double: PlainObjective, slope: Slope, product: Tensor) -> tuple[str, float]:
+    """Why Hv is wrong, empty where it is not, and the step at which differences are best."""
+    if not bool(product.isfinite().all() and slope.bend.isfinite().all()):
+        return "", STEP
+    size, floor = max(1.0, float(slope.theta.norm())), 1e-14 * (1 + slope.norm)
+
+    def off(a: Tensor, b: Tensor) -> float:
+        return float((a - b).norm()) / max(1e-300, float(a.norm() + b.norm()) / 2)
+
+    bends: list[tuple[float, Tensor]] = []
+    for way in WAYS:
+        bend = slope.bend if way == BEND else differences(double, slope.theta, slope.v, way)
+        bends.append((way, bend))
+        if float((bend - product).norm()) <= AGREE * float(bend.norm() + product.norm()) / 2 + floor / (way * size):
+            return "", STEP
+    if _asymmetric(double, slope, product):
+        return "u'Hv is not v'Hu", STEP
+    # The two neighbouring steps that agree best.
+    bends.sort(key=lambda item: item[0])
+    pairs = [(off(one, other), way, one) for (way, one), (_, other) in itertools.pairwise(bends)]
+    away, way, bend = min(pairs, key=lambda item: item[0])
+    return ("they miss differences of the gradient at every step" if 4 * away < off(bend, product) else ""), way
+
+
+def _asymmetric(double: PlainObjective, slope: Slope, product: Tensor) -> bool:
+    """Whether u'Hv is not v'Hu for a random u."""
+    u = torch.randn(len(slope.v), generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(slope.v)
+    u /= u.norm()
+    other = HessianOperator(double, slope.theta) @ u
+    size = float(product.norm() + other.norm()) / 2
+    return abs(float(u @ product - slope.v @ other)) > 10 * AGREE * size
+
+
+def _best(double: PlainObjective, slope: Slope) -> tuple[float, str]:
+    """The step of differences that agrees best with the next, and by how much, in words."""
+    bends = [(way, differences(double, slope.theta, slope.v, way)) for way in (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)]
+    norm = max(1e-300, float(slope.bend.norm()))
+    best = min((float((a - b).norm()) / norm, way) for (way, a), (_, b) in itertools.pairwise(bends))
+    return best[1], f"about {max(best[0], 1e-10):.0e} of their length"
 
 
 class _Watch(TorchFunctionMode):
@@ -140,10 +189,11 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def differences(objective: PlainObjective, theta: Tensor, vector: Tensor) -> Tensor:
-    """(g(theta + h v) - g(theta - h v)) / 2h `(p,)` with h|v| = 1e-7 max(1, |theta|): the Objective should be float64."""
+def differences(objective: PlainObjective, theta: Tensor, vector: Tensor, step: float = STEP) -> Tensor:
+    """(g(theta + h v) - g(theta - h v)) / 2h `(p,)` with h|v| = step max(1, |theta|): the Objective should be float64."""
     norm = float(vector.norm())
     if norm == 0:
         return torch.zeros_like(vector)
-    h = STEP * max(1.0, float(theta.norm())) / norm
-    return (objective.gradient(theta + h * vector) - objective.gradient(theta - h * vector)) / (2 * h)
+    h = step * max(1.0, float(theta.norm())) / norm
+    after, before = (objective.raw_gradient(theta + sign * h * vector)[0] for sign in (1, -1))
+    return (after - before) / (2 * h)

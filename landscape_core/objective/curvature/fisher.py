@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...specs import InputError
 from ..accuracy import scores
 from ..batches import Batch
+from ..foreign import pass_over
 from ..network import Network
 from ..plain import PlainObjective
 from ..recognised import EXACT
@@ -93,7 +94,11 @@ class EmpiricalFisher(GaussNewton):
         row = next(batch.chunks(1))
         if row.rows != 1:
             return False
-        alone = OutputLoss(self.objective, network(row.inputs), row)
+        try:
+            alone = OutputLoss(self.objective, network(row.inputs), row)
+        except Exception as error:  # a model or a loss that takes whole batches only
+            pass_over(error)
+            return False
         if len(alone.leaves) != len(loss.leaves):
             return False
         pairs = [*zip(alone.leaves, loss.leaves, strict=True), *zip(alone.slope, loss.slope, strict=True)]

@@ -71,11 +71,12 @@ class Hessian(CurvatureOperator):
             whole = torch.zeros_like(theta)
             for part, place in zip(space.tensors(row, self.members), self._places(whole), strict=True):
                 place.copy_(part)
-            change = differences(self._double, theta, whole)
+            change = differences(self._double, theta, whole, facts(self.objective).step)
             found += torch.cat([t.reshape(-1) for t in self._places(change)]).to(found)
         self._double.counts = before
 
     def _choice(self) -> Method:
+        self.objective.sloped().refuse()
         known = facts(self.objective)
         self._notes.update(known.notes)
         if not known.sound:
@@ -84,7 +85,9 @@ class Hessian(CurvatureOperator):
 
     def _follows(self, known: Facts) -> bool:
         """Whether the chain's rule gives the graph's product on a few samples."""
-        network, batch = self.objective.network, next(self.objective.batches("train")[0].chunks(CHECKED))
+        network, batch = self.objective.network, self.objective.batches("train")[0]
+        if self.objective.separate():
+            batch = next(batch.chunks(CHECKED))
         network.set(self.theta)
         v = torch.randn(1, len(self.theta), generator=torch.Generator().manual_seed(0), dtype=self.dtype).to(self.theta)
         found, expected = torch.zeros_like(v), torch.zeros_like(v)
@@ -129,7 +132,7 @@ class _Graph:
         gradient = [self._gradient[i] for i in own]
         places = [members.index(i) for i in own]
         for row, found in zip(rows, product, strict=True):
-            parts = self._space.tensors(row, members)
+            parts = self._space.aligned(row, members)
             with torch.no_grad():
                 second = torch.autograd.grad(
                     gradient, parameters, [parts[j] for j in places], retain_graph=True, allow_unused=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -86,9 +87,24 @@ class CurvatureOperator:
                     self._multiply(rows, product)
         self.objective.counts["products"] += len(rows)
         self._products += len(rows)
+        if not bool(product.isfinite().all()) and bool(rows.isfinite().all()):
+            raise InputError(self._not_finite())
         if not bool(product.any(1).all()):
             self._zeros += int((~product.any(1) & rows.any(1)).sum())
         return product.T.reshape(vectors.shape)
+
+    def _not_finite(self) -> str:
+        """What is not finite at this point: weights, loss, gradient, or only the curvature."""
+        if not bool(self.theta.isfinite().all()):
+            return "the weights are not finite at this point: look at an earlier checkpoint"
+        gradient, loss = self.objective.raw_gradient(self.theta)
+        if not math.isfinite(loss):
+            return f"the loss is {loss} at this point, so there is no curvature: look at an earlier checkpoint"
+        what = "second derivative" if bool(gradient.isfinite().all()) else "gradient"
+        return (
+            f"the model's own {what} is not finite at this point, although its loss is {loss:.4g}: "
+            "a norm, root, logarithm or quotient at zero, or numbers too large for this arithmetic"
+        )
 
     def _multiply(self, rows: Tensor, product: Tensor) -> None:
         """Add the matrix times each row `(k, m)` to `product` `(k, m)`."""

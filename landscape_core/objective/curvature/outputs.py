@@ -25,7 +25,7 @@ class OutputLoss:
     """
 
     def __init__(self, objective: PlainObjective, outputs: Any, batch: Batch):
-        self.tensors = list(_depending(outputs, {}).values())
+        self.tensors = list(depending(outputs, {}).values())
         if not self.tensors:
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
         self.leaves = [t.detach().requires_grad_() for t in self.tensors]
@@ -100,7 +100,7 @@ def _centred(p: Tensor, scaled: Tensor) -> Tensor:
     return scaled.addcmul_(p, total, value=-1)
 
 
-def _depending(tree: Any, found: dict[int, Tensor]) -> dict[int, Tensor]:
+def depending(tree: Any, found: dict[int, Tensor]) -> dict[int, Tensor]:
     """Every tensor with a graph in nested containers and plain objects, by identity."""
     if isinstance(tree, Tensor):
         if tree.requires_grad:
@@ -109,7 +109,7 @@ def _depending(tree: Any, found: dict[int, Tensor]) -> dict[int, Tensor]:
     items = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ()
     for item in (*items, *getattr(tree, "__dict__", {}).values()):
         if isinstance(item, (Tensor, Mapping, tuple, list)) or hasattr(item, "__dict__"):
-            _depending(item, found)
+            depending(item, found)
     return found
 
 
@@ -186,5 +186,5 @@ _UNKNOWN = (
 
 
 def _memo(outputs: Any, replaced: Tensor, leaf: Tensor) -> dict[int, Tensor]:
-    found = {key: t.detach() for key, t in _depending(outputs, {}).items()}
+    found = {key: t.detach() for key, t in depending(outputs, {}).items()}
     return {**found, id(replaced): leaf}

@@ -38,7 +38,9 @@ Step = Weights | Callable[[Tensor], Tensor]  # a layer, or a function of each nu
 
 
 def find_chain(objective: PlainObjective) -> tuple[Step, ...]:
-    """The steps of a network that is a chain; empty for any other."""
+    """The steps of a network that is a chain, under a loss of its outputs alone; empty for any other."""
+    if objective.found().entangled:
+        return ()
     try:
         batch = next(objective.batches("train")[0].chunks(2))
         network = objective.network

@@ -64,11 +64,17 @@ def one_line_errors() -> Iterator[None]:
         if "out of memory" in str(error):
             raise
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"the model cannot be differentiated twice, so its curvature is not available: {line}") from None
+        raise InputError(f"the model cannot be differentiated twice, so its curvature is not available: {line}") from error
 
 
 def refuse_severed(gradients: Iterable[Tensor]) -> None:
-    """Raises NotImplementedError if a gradient's graph ends in a function that allows no further derivative.
+    """Raises NotImplementedError if gradients are `severed`."""
+    if severed(gradients):
+        raise NotImplementedError("its gradient runs through a function marked once_differentiable")
+
+
+def severed(gradients: Iterable[Tensor]) -> bool:
+    """Whether a gradient's graph ends in a function that allows no further derivative.
 
     Autograd would leave that part out, and not say so.
     """
@@ -78,9 +84,10 @@ def refuse_severed(gradients: Iterable[Tensor]) -> None:
         if node is None or node in seen:
             continue
         if node.name() == "torch::autograd::Error":
-            raise NotImplementedError("its gradient runs through a function marked once_differentiable")
+            return True
         seen.add(node)
         waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def _recurrent(network: Network) -> AbstractContextManager[None]:

@@ -1,0 +1,79 @@
+"""Is autograd's gradient that of the loss? Asked once an Objective, of all samples, in float64, beside the given weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..specs import InputError
+from .facts import Slope
+from .plain import PlainObjective
+from .settled import beside
+
+BEND = 1e-8  # way of the two gradients, relative to |theta|: hardly a kink is crossed, and float64 rounds by less than 1e-6
+WAYS = (1e-5, 1e-4, 1e-6, 1e-3, 1e-7)  # of two losses, relative to |theta|; the first agrees where nothing is wrong
+AGREE = 1e-3  # relative deviation that differences explain
+
+
+def look(objective: PlainObjective) -> Slope:
+    """The gradient along a random v beside (L(theta + h v) - L(theta - h v)) / 2h: two gradients, two losses; more in doubt."""
+    double = objective.to(torch.float64)
+    theta = beside(double.theta)
+    v = torch.randn(len(theta), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(theta)
+    v /= v.norm()
+    try:
+        found = _look(double, theta, v)
+    except InputError:  # what cannot be had in float64 is not examined; its own error comes where it is used
+        if double is objective:
+            raise
+        nothing = torch.full_like(theta, torch.nan)
+        return Slope(theta, v, nothing, float("nan"))
+    objective.counts["check_gradients"] += 2
+    return found
+
+
+def _look(double: PlainObjective, theta: Tensor, v: Tensor) -> Slope:
+    size = max(1.0, float(theta.norm()))
+    h = BEND * size
+    (after, _), (before, _) = (double.raw_gradient(theta + sign * h * v) for sign in (1, -1))
+    mean, bend = (after + before) / 2, (after - before) / (2 * h)
+    said, norm = float(mean @ v), float(mean.norm())
+    known = Slope(theta, v, bend, norm)
+    if not bool(mean.isfinite().all()):
+        return known
+    least = max(abs(said), norm / len(theta) ** 0.5)  # what g'v is expected to be, should it be small by chance
+    noise: float | None = None
+    found = said
+    for way in WAYS:
+        step = way * size
+        up, down = (_loss(double, theta + sign * step * v) for sign in (1, -1))
+        found = (up - down) / (2 * step)
+        rounding = 64 * torch.finfo(torch.float64).eps * (abs(up) + abs(down)) / step
+        if not abs(found - said) > AGREE * (least + abs(found)) / 2 + rounding:
+            return known
+        noise = _noise(double, theta, v) if noise is None else noise
+        if abs(found - said) <= 4 * noise / step:
+            return known
+    return Slope(
+        theta,
+        v,
+        bend,
+        norm,
+        f"autograd's gradient is not that of the loss: along a random direction it says {said:.3g}, the loss changes by "
+        f"{found:.3g} (a straight-through estimator, a detached part, a custom backward?); values can be had, nothing that "
+        "needs a gradient",
+    )
+
+
+def _noise(double: PlainObjective, theta: Tensor, v: Tensor) -> float:
+    """Second differences of L over ways so short that they show rounding alone: that of a model in float32 inside."""
+    size, center = max(1.0, float(theta.norm())), _loss(double, theta)
+    ways = (BEND, 3 * BEND, 10 * BEND)
+    return max(abs(sum(_loss(double, theta + s * way * size * v) for s in (1, -1)) - 2 * center) for way in ways)
+
+
+def _loss(double: PlainObjective, theta: Tensor) -> float:
+    double.network.set(theta)
+    double.counts["check_losses"] += 1
+    with torch.no_grad():
+        return float(double.measure(double.network, double.batches("train"), double.mass("train"))["loss"])

@@ -1,0 +1,472 @@
+"""The loss is one function of theta: what moves is held still or refused, what is the caller's stays as it is."""
+
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landscape_core.objective import Objective
+from landscape_core.specs import InputError
+
+SAMPLES = 24
+
+
+def data(features: int = 5, classes: int = 3, dtype=torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(SAMPLES, features, generator=generator).to(dtype),
+        torch.randint(0, classes, (SAMPLES,), generator=generator),
+    )
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def small(dtype=torch.float64, make=mlp) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().to(dtype)
+
+
+def repeats(given: Objective) -> float:
+    """The loss, the same however often it is asked, on its own and at many points."""
+    values = [given.loss() for _ in range(3)]
+    line = given.slice(given.theta, torch.ones(given.space.size, 1).to(given.theta)).evaluate(np.array([[0.0], [0.1], [0.0]]))
+    assert values[0] == values[1] == values[2]
+    assert np.allclose(line["loss"][[0, 2]], values[0], rtol=1e-5)
+    return values[0]
+
+
+# -- what moves -----------------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A loss that weighs by how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        return F.cross_entropy(outputs, targets) * self.calls
+
+
+def counting_variable():
+    calls = 0
+
+    def loss(outputs, targets):
+        nonlocal calls
+        calls += 1
+        return F.cross_entropy(outputs, targets) * calls
+
+    return loss
+
+
+def counting_list():
+    seen: list[float] = []
+
+    def loss(outputs, targets):
+        seen.append(1.0)
+        return F.cross_entropy(outputs, targets) * len(seen)
+
+    return loss
+
+
+class CountingModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        return F.cross_entropy(outputs, targets) * self.calls
+
+
+@pytest.mark.parametrize("make", [Counting, counting_variable, counting_list, CountingModule])
+def test_a_loss_that_counts_its_calls_is_the_loss_of_the_first(make):
+    x, y = data()
+    loss = make()
+    given = Objective(small(), loss, [(x, y)])
+    expected = float(F.cross_entropy(small()(x), y))
+    assert repeats(given) == pytest.approx(expected, rel=1e-12)
+    assert any("every call starts from" in note for note in given.notes)
+    if isinstance(loss, Counting):
+        assert loss.calls == 0  # the caller's own never counted
+
+
+def generator_of_torch():
+    generator = torch.Generator().manual_seed(3)
+    return lambda o, t: F.cross_entropy(o + torch.randn(o.shape, generator=generator, dtype=o.dtype), t)
+
+
+def generator_of_numpy():
+    generator = np.random.default_rng(3)
+    return lambda o, t: F.cross_entropy(o + torch.from_numpy(generator.normal(size=o.shape)).to(o), t)
+
+
+NOISY = {
+    "torch": lambda: lambda o, t: F.cross_entropy(o + torch.randn_like(o), t),
+    "torch in place": lambda: lambda o, t: F.cross_entropy(o + torch.empty_like(o).uniform_(-1, 1), t),
+    "dropout": lambda: lambda o, t: F.cross_entropy(F.dropout(o, 0.5, training=True), t),
+    "numpy": lambda: lambda o, t: F.cross_entropy(o + torch.from_numpy(np.random.normal(size=o.shape)).to(o), t),
+    "random": lambda: lambda o, t: F.cross_entropy(o * random.random(), t),
+    "a generator of torch": generator_of_torch,
+    "a generator of numpy": generator_of_numpy,
+}
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noise_in_a_loss_is_one_draw_the_same_in_both_arithmetics(name):
+    x, y = data()
+    double = Objective(small(), NOISY[name](), [(x, y)])
+    single = Objective(small(torch.float32), NOISY[name](), [(x.float(), y)])
+    before = torch.get_rng_state(), np.random.get_state()[2], random.getstate()
+    one, two = repeats(double), repeats(single)
+    assert two == pytest.approx(one, rel=1e-5)
+    assert double.notes
+    after = torch.get_rng_state(), np.random.get_state()[2], random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+class Drawing(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0.1 * torch.randn_like(x) + 0.1 * torch.rand(x.shape[1], device=x.device))
+
+
+def test_noise_in_a_model_is_one_draw_the_same_in_both_arithmetics():
+    x, y = data()
+    double = Objective(small(torch.float64, lambda: Drawing(5, 3)), F.cross_entropy, [(x, y)])
+    single = Objective(small(torch.float32, lambda: Drawing(5, 3)), F.cross_entropy, [(x.float(), y)])
+    assert repeats(single) == pytest.approx(repeats(double), rel=1e-5)
+    assert "the model draws random numbers" in double.notes[0]
+
+
+class Stateful(nn.Module):
+    """Goes on from where the batch before ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.state = nn.GRU(5, 3, batch_first=True), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, state = self.cell(x[:, None], self.state)
+        self.state = state.detach()
+        return out[:, -1]
+
+
+def test_state_on_a_module_begins_where_the_model_was_given():
+    x, y = data()
+    model = small(torch.float64, Stateful)
+    expected = float(F.cross_entropy(small(torch.float64, Stateful)(x), y))
+    given = Objective(model, F.cross_entropy, [(x, y)])
+    assert repeats(given) == pytest.approx(expected, rel=1e-12)
+    assert repeats(given.to(torch.float32)) == pytest.approx(expected, rel=1e-5)
+    assert "attribute 'state'" in given.notes[0]
+    assert model.state is None
+    assert given.gradient().isfinite().all()
+
+
+def test_what_moves_out_of_reach_is_refused_in_one_line():
+    x, y = data()
+
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs, targets) + float(np.random.default_rng().normal())
+
+    with pytest.raises(InputError, match="the loss is no function of the weights"):
+        Objective(small(), loss, [(x, y)]).loss()
+
+
+# -- what is the caller's -------------------------------------------------------------------------------------------------
+
+
+def scaling(outputs, targets):
+    return F.mse_loss(outputs, targets.div_(255.0))
+
+
+def through_numpy(outputs, targets):
+    targets.numpy()[:] *= 0.5
+    return F.mse_loss(outputs, targets.clone())
+
+
+def test_targets_and_inputs_that_are_written_into_stay_the_callers():
+    class Centred(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.sub_(x.mean(0)))
+
+    x, t = data()[0], torch.rand(SAMPLES, 3, dtype=torch.float64) * 255
+    kept = x.clone(), t.clone()
+    model = small(torch.float64, lambda: Centred(5, 3))
+    given = Objective(model, scaling, [(x, t)])
+    with torch.no_grad():
+        expected = float(F.mse_loss(F.linear(x - x.mean(0), model.weight, model.bias), t / 255))
+    assert repeats(given) == pytest.approx(expected, rel=1e-10)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(t, kept[1])
+
+
+# -- a loss that refers to more than its arguments ----------------------------------------------------------------------------
+
+GLOBAL = small()
+
+
+def by_global(outputs, targets):
+    return F.cross_entropy(outputs, targets) + sum((p**2).sum() for p in GLOBAL.parameters())
+
+
+def by_closure(model):
+    return lambda o, t: F.cross_entropy(o, t) + sum((p**2).sum() for p in model.parameters())
+
+
+def by_list(model):
+    weights = [*model.parameters()]
+    return lambda o, t: F.cross_entropy(o, t) + sum((p**2).sum() for p in weights)
+
+
+def by_partial(model):
+    def loss(model, o, t):
+        return F.cross_entropy(o, t) + sum((p**2).sum() for p in model.parameters())
+
+    return functools.partial(loss, model)
+
+
+class Penalised(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, o, t):
+        return F.cross_entropy(o, t) + sum((p**2).sum() for p in self.model.parameters())
+
+
+def by_helper(model):
+    def penalty():
+        return sum((p**2).sum() for p in model.parameters())
+
+    return lambda o, t: F.cross_entropy(o, t) + penalty()
+
+
+@pytest.mark.parametrize("make", [lambda m: by_global, by_closure, by_list, by_partial, Penalised, by_helper])
+def test_a_penalty_on_the_model_moves_with_theta(make):
+    x, y = data()
+    model = GLOBAL
+    kept = [p.clone() for p in model.parameters()]
+    given, plain = Objective(model, make(model), [(x, y)]), Objective(model, F.cross_entropy, [(x, y)])
+    theta = 1.5 * given.theta
+    assert given.loss(theta) == pytest.approx(plain.loss(theta) + float(theta @ theta), rel=1e-12)
+    assert torch.allclose(given.gradient(theta), plain.gradient(theta) + 2 * theta, rtol=1e-12)
+    v = torch.ones_like(theta)
+    assert torch.allclose(given.hessian(theta) @ v, plain.hessian(theta) @ v + 2 * v, rtol=1e-9)
+    many = given.slice(theta, v[:, None]).evaluate(np.linspace(-0.1, 0.1, 5)[:, None])["loss"]
+    assert np.allclose(many, [given.loss(theta + c * v) for c in np.linspace(-0.1, 0.1, 5)], rtol=1e-12)
+    with pytest.raises(InputError, match="take the Hessian"):
+        given.gauss_newton() @ v
+    assert all(torch.equal(a, b) for a, b in zip(kept, model.parameters(), strict=True))
+
+
+def test_weights_of_the_caller_that_cannot_be_replaced_are_refused_in_one_line():
+    x, y = data()
+    model = small()
+
+    class Hidden:
+        def __getattr__(self, name):
+            return model
+
+    hidden = Hidden()
+    loss = lambda o, t: F.cross_entropy(o, t) + (hidden.anything[0].weight ** 2).sum()  # noqa: E731
+    with pytest.raises(InputError, match=r"reads 0\.weight of the model that was given"):
+        Objective(model, loss, [(x, y)]).loss()
+
+
+def test_class_weights_and_masks_in_closures_follow_the_arithmetic():
+    x, y = data()
+    weights, mask = torch.tensor([1.0, 2.0, 0.5]), (torch.arange(SAMPLES) % 3 > 0).float()
+    weighted = lambda o, t: F.cross_entropy(o, t, weight=weights)  # noqa: E731
+    masked = lambda o, t: (F.cross_entropy(o, t, reduction="none") * mask).sum() / mask.sum()  # noqa: E731
+    for loss in (weighted, masked):
+        single = Objective(small(torch.float32), loss, [(x.float(), y)])
+        double = single.to(torch.float64)
+        expected = float(
+            F.cross_entropy(small()(x), y, weight=weights.double())
+            if loss is weighted
+            else (F.cross_entropy(small()(x), y, reduction="none") * mask.double()).sum() / mask.double().sum()
+        )
+        assert single.loss() == pytest.approx(expected, rel=1e-5)
+        assert double.loss() == pytest.approx(expected, rel=1e-6)
+        assert not single.separate()
+        assert (single.hessian() @ torch.ones(single.space.size)).isfinite().all()
+
+
+def hooked(shared: bool):
+    store: dict[str, Tensor] = {}
+    model = small()
+    if shared:
+        model[0].register_forward_hook(lambda m, i, o: store.__setitem__("a", o))
+        return model, lambda o, t: F.cross_entropy(o, t) + 0.1 * store["a"].pow(2).mean()
+
+    class Auxiliary(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.extra = inner, None
+
+        def forward(self, x):
+            self.extra = self.inner[0](x).pow(2).mean()
+            return self.inner(x)
+
+    outer = Auxiliary(model)
+    return outer, lambda o, t: F.cross_entropy(o, t) + 0.1 * outer.extra
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["a hook's dictionary", "an attribute of the model"])
+def test_what_a_model_leaves_for_its_loss_belongs_to_the_same_point(shared):
+    x, y = data()
+    model, loss = hooked(shared)
+    given = Objective(model, loss, [(x[:16], y[:16]), (x[16:], y[16:])])
+    assert given.found().entangled
+    d = torch.randn(given.space.size, 2, generator=torch.Generator().manual_seed(1)).double()
+    points = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), -1).reshape(-1, 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = given.slice(given.theta, d).evaluate(points)["loss"]
+    finally:
+        torch.set_num_threads(threads)
+
+    def plain(theta):
+        parts = given.space.split(theta)
+        prefix = "" if shared else "inner."
+        total = 0.0
+        for a, b in ((x[:16], y[:16]), (x[16:], y[16:])):
+            z = F.linear(a, parts[prefix + "0.weight"], parts[prefix + "0.bias"])
+            out = F.linear(z.tanh(), parts[prefix + "2.weight"], parts[prefix + "2.bias"])
+            total = total + len(b) * (F.cross_entropy(out, b) + 0.1 * z.pow(2).mean())
+        return total / len(y)
+
+    expected = [float(plain(given.theta + d @ torch.from_numpy(p))) for p in points]
+    assert np.allclose(found, expected, rtol=1e-10)
+    theta = given.theta.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(plain(theta), theta, create_graph=True)
+    assert torch.allclose(given.gradient(), gradient.detach(), rtol=1e-9)
+    (product,) = torch.autograd.grad(gradient @ d[:, 0], theta)
+    assert torch.allclose(given.hessian() @ d[:, 0], product, rtol=1e-8)
+
+
+# -- units, structure -----------------------------------------------------------------------------------------------------
+
+
+def spread_loss(o, t):
+    return torch.sqrt(F.mse_loss(o, t))
+
+
+def variance(o, t):
+    return (o - t).var()
+
+
+@pytest.mark.parametrize("loss", [spread_loss, variance])
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1.0, 1e6])
+def test_a_loss_of_the_whole_batch_is_known_in_every_unit(loss, unit):
+    x = torch.randn(4000, 5, generator=torch.Generator().manual_seed(0))
+    t = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.05, 3, 4000)[:, None]
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small(torch.float32)
+
+        def forward(self, x):
+            return unit * self.net(x)
+
+    given = Objective(Scaled(), loss, [(x, unit * t)])
+    double = given.to(torch.float64)
+    expected = float(loss(unit * small()(x.double()), unit * t.double()))
+    assert not given.separate()
+    assert double.loss() == pytest.approx(expected, rel=1e-6)
+    line = given.slice(given.theta, torch.ones(given.space.size, 1)).evaluate(np.linspace(-0.1, 0.1, 5)[:, None])["loss"]
+    assert line[2] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_separate_samples_are_known_in_every_unit(unit):
+    x, y = data()
+    assert Objective(small(), lambda o, t: unit * F.cross_entropy(o, t), [(x, y)]).separate()
+
+
+def test_models_and_losses_that_derive_inside_have_values_and_curvature():
+    class Energy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, t):
+            with torch.enable_grad():
+                t = t.detach().clone().requires_grad_(True)
+                u = self.net(t)
+                return torch.autograd.grad(u.sum(), t, create_graph=True)[0] + u
+
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, x):
+            x = x.requires_grad_()
+            return self.net(x), x
+
+    def penalty(o, t):
+        slope = torch.autograd.grad(o[0].sum(), o[1], create_graph=True)[0]
+        return o[0].mean() + ((slope.norm(dim=1) - 1) ** 2).mean()
+
+    t = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None]
+    for model, loss in ((Energy(), F.mse_loss), (Critic(), penalty)):
+        model.double()
+        expected = float(loss(model(t.clone()), torch.zeros_like(t)).detach())
+        given = Objective(model, loss, [(t, torch.zeros_like(t))])
+        assert repeats(given) == pytest.approx(expected, rel=1e-10)
+        assert (given.hessian() @ torch.ones(given.space.size).double()).norm() > 0
+        assert not t.requires_grad
+
+
+def test_outputs_that_are_the_loss_itself():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small()
+
+        def forward(self, x, y):
+            return F.cross_entropy(self.net(x), y)
+
+    x, y = data()
+    given = Objective(Own(), lambda o, t: o, [((x, y), y)])
+    assert repeats(given) == pytest.approx(float(F.cross_entropy(small()(x), y)), rel=1e-12)
+    plain = Objective(small(), F.cross_entropy, [(x, y)])
+    v = torch.ones_like(given.theta)
+    assert torch.allclose(given.hessian() @ v, plain.hessian() @ v, rtol=1e-9)
+    with pytest.raises(InputError, match="the loss is one of the model's outputs"):
+        given.gauss_newton() @ v
+
+
+def test_a_loss_of_training_mode_alone_is_refused_in_one_line():
+    class Detector(nn.Linear):
+        def forward(self, x):
+            out = super().forward(x)
+            return {"loss": out.square().mean()} if self.training else {"scores": out}
+
+    x, y = data()
+    with pytest.raises(InputError, match="in training mode only"):
+        Objective(Detector(5, 3).double(), lambda o, t: o["loss"], [(x, y)]).loss()
+
+
+def test_the_first_look_costs_at_most_four_losses_and_two_gradients():
+    x, y = data()
+    given = Objective(small(), F.cross_entropy, [(x, y)])
+    given.loss()
+    given.loss()
+    assert (given.counts["check_losses"], given.counts["check_gradients"], given.counts["forwards"]) == (2, 0, 2)
+    given.gradient()
+    given.gradient()
+    assert (given.counts["check_losses"], given.counts["check_gradients"], given.counts["gradients"]) == (4, 2, 2)
