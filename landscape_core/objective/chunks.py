@@ -31,7 +31,7 @@ def chunk_rows(network: Network, batch: Batch) -> int:
         widest = max(widest, sum(t.numel() * t.element_size() for t in tensors))
 
     for module in network.model.modules():
-        if not list(module.children()):
+        if not list(module.children()) and not isinstance(module, torch.jit.ScriptModule):
             hooks.append(module.register_forward_hook(record))
     try:
         with nullcontext() if torch.is_grad_enabled() else torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 import types
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -59,6 +60,9 @@ class Kept:
             memory.shared = shared
             self._memories.append(memory)
         for part, inner in _parts(value):
+            if isinstance(inner, Tensor) and not isinstance(value, (list, tuple, set)):
+                self.seen.add(id(inner))  # remembered by its name
+                continue
             self._collect(inner, part or name, shared=shared)
 
 
@@ -69,8 +73,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield "", module
         yield from ((f"attribute {key!r}", item) for key, item in vars(value).items() if key not in INSIDE)
         yield from ((f"buffer {key!r}", item) for key, item in value._buffers.items())
-        forward = type(value).forward
-        if not type(value).__module__.startswith(LIBRARIES):
+        forward = inspect.getattr_static(type(value), "forward", None)
+        if isinstance(forward, types.FunctionType):
             yield "", forward
     elif isinstance(value, types.FunctionType):
         if not (value.__module__ or "").startswith(LIBRARIES):
@@ -157,17 +161,21 @@ def _memory(value: Any, name: str) -> _Memory | None:
 
 
 def _tensor(value: Tensor, name: str) -> _Memory | None:
-    if value.is_inference() or value.layout != torch.strided:
+    if not _is_plain(value):
         return None
-    version = value._version
-    before = value.detach().clone() if value.nbytes <= LARGEST else None
+    version, before = value._version, value.detach().clone()
 
     def back() -> None:
-        if before is not None:
-            with torch.no_grad():
-                value.detach().copy_(before)
+        with torch.no_grad():
+            value.detach().copy_(before)
 
     return _Memory(name, lambda: value._version != version, back)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether it is remembered with its content."""
+    own = not isinstance(value, nn.Parameter) and not value.is_inference() and value.layout == torch.strided
+    return own and not value.is_nested and value.nbytes <= LARGEST
 
 
 def _generator(value: Any, name: str) -> _Memory:
@@ -191,6 +199,8 @@ class _Names:
 
     def __init__(self, place: Mapped, without: set[str], was: dict[str, Any]):
         self.place, self.without, self.was = place, without, was
+        held = {key: item for key, item in was.items() if isinstance(item, Tensor) and _is_plain(item)}
+        self.tensors = {key: (item._version, item.detach().clone()) for key, item in held.items()}
 
     def now(self) -> dict[str, Any]:
         return {key: item for key, item in self.place.items() if key not in self.without}
@@ -242,7 +252,8 @@ def _names(name: str, *places: _Names) -> _Memory:
         for place in places:
             now = place.now()
             for key in {*now, *place.was}:
-                if key not in now or key not in place.was or not _same(now[key], place.was[key]):
+                written = key in place.tensors and place.was[key]._version != place.tensors[key][0]
+                if key not in now or key not in place.was or written or not _same(now[key], place.was[key]):
                     kind = "variable" if isinstance(place, (_Named, _Cells)) else "attribute"
                     found.name = f"{kind} {key!r}" if isinstance(key, str) else name
                     return True
@@ -254,7 +265,10 @@ def _names(name: str, *places: _Names) -> _Memory:
             for key in now.keys() - place.was.keys():
                 place.drop(key)
             for key, item in place.was.items():
-                if key not in now or now[key] is not item:
+                if key in place.tensors and item._version != place.tensors[key][0]:
+                    # A new one, since graphs of earlier calls may hold what was written into.
+                    place.put(key, place.tensors[key][1].clone())
+                elif key not in now or now[key] is not item:
                     place.put(key, item)
 
     found.moved, found.back = moved, back

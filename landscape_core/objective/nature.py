@@ -46,7 +46,6 @@ def nature(loss: Loss, model: Callable[[Batch], Any], outputs: Any, batch: Batch
 
     Nothing of the caller's is changed.
     """
-    losses = _losses(loss)
     devices = [t.device for t in all_tensors(outputs) if t.is_cuda][:1]
     with (
         torch.inference_mode(False),
@@ -54,6 +53,7 @@ def nature(loss: Loss, model: Callable[[Batch], Any], outputs: Any, batch: Batch
         torch.random.fork_rng(devices=devices),
         warnings.catch_warnings(action="ignore"),  # of what is made up here
     ):
+        losses = _losses(loss)
         return Nature(
             _reduction(loss, losses, model, outputs, batch),
             _classes(loss, losses, outputs, batch, every),

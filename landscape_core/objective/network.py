@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import types
+import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -56,7 +57,8 @@ class Network:
         self.parameters = [parameters[e.name] for e in space.entries]
         self._signature = _signature(self.model)
         self.loss: Still | None = None  # bound to this copy, where a loss reads the model
-        self.call = Still(self.apply, [self.model], device)
+        own = weakref.proxy(self)  # no cycle
+        self.call = Still(lambda inputs: own.apply(inputs), [self.model], device)
         self._rewritten = False  # whether it calls what is rewritten for its derivatives
 
     def set(self, theta: Tensor) -> None:

@@ -85,8 +85,8 @@ class PlainObjective:
         with torch.inference_mode(False):
             self._source, self.bound = model, False
             self.network = self.replica()
-            self.loss_function, self.bound = self._own(loss, swaps(model, self.network.model, given))
-            self.loss_call = Still(self.loss_function, [self.loss_function], self.device, loss=True)
+            self._given_loss, self._swap = loss, swaps(model, self.network.model, given)
+            self.take_loss()
             self._source = self.network.model
             self.theta = self.network.buffer.clone()  # (p,) the weights given
             parts = {"batches": batches} | ({} if test_batches is None else {"test_batches": test_batches})
@@ -142,6 +142,7 @@ class PlainObjective:
 
     def over(self, batches: Any, *, test_batches: Any = None, dtype: torch.dtype | None = None) -> Self:
         """The same loss over other batches, in this arithmetic or another."""
+        self._begin()
         other = type(self)(
             self._source,
             self.loss_function,
@@ -167,6 +168,8 @@ class PlainObjective:
         other._samples = {split: replace(s, batches=other._samples[split].batches) for split, s in self._samples.items()}
         other.theta = self.theta.to(dtype)
         other._found, other._slope = dict(self._found), self._slope
+        if not self.casts:
+            other.take_loss(cast=False)
         if "nature" in vars(self):
             other.nature = self.nature
         return other
@@ -181,12 +184,18 @@ class PlainObjective:
         """The loss as it is asked at outputs of any kind: itself, or held still where it needs that."""
         return self.loss_function if self.loss_call.steady else self.loss_call
 
+    def take_loss(self, *, cast: bool = True) -> None:
+        """Take a private copy of the loss that was given; what it closes over keeps its arithmetic unless it is `cast`."""
+        self.casts = cast
+        self.loss_function, self.bound = self._own(self._given_loss, self._swap)
+        self.loss_call = Still(self.loss_function, [self.loss_function], self.device, loss=True)
+
     def _own(self, loss: Loss, swap: dict[int, Any]) -> tuple[Loss, bool]:
         """A private copy of a loss, what it closes over in this arithmetic and on this device; whether it had the model."""
 
         def cast(t: Tensor) -> Tensor:
             kind = self.dtype if t.is_floating_point() else self.dtype.to_complex() if t.is_complex() else t.dtype
-            return t.to(self.device, kind)
+            return t.to(self.device, kind if self.casts else t.dtype)
 
         own = Own(swap, cast, Kept([self.network.model]).seen)
         found = own(loss)
@@ -213,7 +222,8 @@ class PlainObjective:
         if split not in self._found:
             self.batches(split)
             try:
-                self._found[split] = self._settled(split)
+                with torch.inference_mode(False):
+                    self._found[split] = self._settled(split)
             except Exception:
                 self._found.pop(split, None)
                 raise
@@ -487,8 +497,8 @@ class PlainObjective:
     def raw_gradient(self, theta: Tensor) -> tuple[Tensor, float]:
         """Autograd's gradient `(p,)` of L at theta, whether or not it is the loss's, and L."""
         self._set(theta)
-        total, loss = torch.zeros_like(self.theta), 0.0
         with torch.inference_mode(False), torch.enable_grad(), self.network.exactly():
+            total, loss = torch.zeros_like(self.theta), 0.0
             for value in self.weighted_terms("train"):
                 total += self._derived(value)
                 loss += float(value.detach())
@@ -508,7 +518,8 @@ class PlainObjective:
         """What a look at the derivative shows, once an Objective."""
         if self._slope is None:
             self.found()
-            self._slope = self._sloped()
+            with torch.inference_mode(False):
+                self._slope = self._sloped()
         return self._slope
 
     def minibatch_gradient(self, theta: Tensor | None, chosen: Tensor | None) -> Tensor:
@@ -552,7 +563,6 @@ class PlainObjective:
             found = [self.measure(self.network, batches, 1.0) for batches in (whole, pieces)]
         off = [float((found[0][name] - found[1][name]).abs() / found[0][name].abs().clamp(min=1e-30)) for name in self.metrics]
         return all(value <= 1e-4 for value in off)
-
 
     def _cached_rows(self, split: Split) -> int:
         if split not in self._chunk_rows:

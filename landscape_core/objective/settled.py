@@ -16,6 +16,7 @@ from .batches import Batch
 from .facts import Found
 from .foreign import pass_over
 from .plain import PlainObjective, Split
+from .reasons import Failed
 
 BESIDE = 0.02  # standard deviation of the way to a point beside the given weights: a silent last layer hides what samples do
 SAME = 1e-9  # relative deviation of two float64 evaluations that rounding explains
@@ -35,8 +36,15 @@ def settle(objective: PlainObjective, split: Split) -> Found:
     whole = double.batches(split)
     theta = beside(double.theta)
     try:
-        first, derives = _first(objective, double, theta, whole, split)
-    except InputError:
+        try:
+            first, derives = _first(objective, double, theta, whole, split)
+        except Failed:
+            # A loss that sees to its arithmetic by itself is disturbed by tensors in another.
+            double.take_loss(cast=False)
+            first, derives = _first(objective, double, theta, whole, split)
+            objective.casts = False
+    except Failed:
+        double.take_loss()
         if objective.dtype == torch.float64:
             raise
         # What mixes arithmetic by itself cannot be asked in float64: it is asked in its own.
@@ -50,7 +58,7 @@ def settle(objective: PlainObjective, split: Split) -> Found:
     pieces = [_pieces(double, batch) for batch in whole]
     try:
         parts = _each(double, theta, pieces, graph=True)
-    except InputError:  # a model that takes whole batches only
+    except Failed:  # a model that takes whole batches only
         parts = [[math.nan]] * len(first)
     second, spread = [sum(part) for part in parts], [sum(map(abs, part)) for part in parts]
     cut = any(len(part) > 1 for part in pieces) and all(map(math.isfinite, first))
@@ -84,12 +92,12 @@ def _first(
     try:
         with watch:
             return _terms(double, theta, whole, graph=False), False
-    except InputError as error:
+    except Failed as error:
         try:
             with watch:
                 found = _terms(double, theta, whole, graph=True)
-        except InputError:
-            _only_in_training(double, theta, whole[0])
+        except Failed:
+            _only_in_training(double, theta, whole)
             raise error from None
         double.assume(split, derives=True)
         return found, True
@@ -175,20 +183,25 @@ def _moves(objective: PlainObjective, first: Sequence[float], again: Sequence[fl
     )
 
 
-def _only_in_training(objective: PlainObjective, theta: Tensor, batch: Batch) -> None:
-    """Raises InputError if the loss can be had in training mode alone."""
+def _only_in_training(objective: PlainObjective, theta: Tensor, batches: Sequence[Batch]) -> None:
+    """Raises InputError if the loss of what fails can be had in training mode alone."""
     network = objective.replica()
     network.set(theta)
-    network.model.train()
-    try:
-        with torch.no_grad(), network.exactly():
-            objective.loss_function(network.apply(batch.inputs), batch.targets)
-    except Exception:  # it fails there too: the first error says more
-        return
-    raise InputError(
-        "the model gives what the loss needs in training mode only, and is looked at in evaluation mode (dropout off): "
-        "let forward return the same in both"
-    )
+    for batch in batches:
+        works = []
+        for training in (False, True):
+            network.model.train(training)
+            try:
+                with torch.no_grad(), network.exactly():
+                    objective.loss_function(network.apply(batch.inputs), batch.targets)
+                works.append(True)
+            except Exception:  # whatever it is: the first error says it
+                works.append(False)
+        if works == [False, True]:
+            raise InputError(
+                "the model gives what the loss needs in training mode only, and is looked at in evaluation mode (dropout off): "
+                "let forward return the same in both"
+            )
 
 
 def _notes(objective: PlainObjective) -> tuple[str, ...]:

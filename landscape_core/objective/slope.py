@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -12,6 +15,7 @@ from .settled import beside
 
 BEND = 1e-8  # way of the two gradients, relative to |theta|: hardly a kink is crossed, and float64 rounds by less than 1e-6
 WAYS = (1e-5, 1e-4, 1e-6, 1e-3, 1e-7)  # of two losses, relative to |theta|; the first agrees where nothing is wrong
+SURE = 0.1  # of its distance to what autograd says: how near two differences must be to speak against it
 AGREE = 1e-3  # relative deviation that differences explain
 
 
@@ -43,26 +47,27 @@ def _look(double: PlainObjective, theta: Tensor, v: Tensor) -> Slope:
         return known
     least = max(abs(said), norm / len(theta) ** 0.5)  # what g'v is expected to be, should it be small by chance
     noise: float | None = None
-    found = said
+    found: dict[float, float] = {}
     for way in WAYS:
         step = way * size
         up, down = (_loss(double, theta + sign * step * v) for sign in (1, -1))
-        found = (up - down) / (2 * step)
+        change = found[way] = (up - down) / (2 * step)
         rounding = 64 * torch.finfo(torch.float64).eps * (abs(up) + abs(down)) / step
-        if not abs(found - said) > AGREE * (least + abs(found)) / 2 + rounding:
+        if not abs(change - said) > AGREE * (least + abs(change)) / 2 + rounding:
             return known
         noise = _noise(double, theta, v) if noise is None else noise
-        if abs(found - said) <= 4 * noise / step:
+        if abs(change - said) <= 4 * noise / step:
             return known
-    return Slope(
-        theta,
-        v,
-        bend,
-        norm,
+    changes = [found[way] for way in sorted(found)]
+    apart, change = min((abs(a - b), a) for a, b in itertools.pairwise(changes))
+    if apart > SURE * abs(change - said):  # differences that do not agree with each other accuse nobody
+        return known
+    wrong = (
         f"autograd's gradient is not that of the loss: along a random direction it says {said:.3g}, the loss changes by "
-        f"{found:.3g} (a straight-through estimator, a detached part, a custom backward?); values can be had, nothing that "
-        "needs a gradient",
+        f"{change:.3g} (a straight-through estimator, a detached part, a custom backward?); values can be had, nothing that "
+        "needs a gradient"
     )
+    return replace(known, wrong=wrong)
 
 
 def _noise(double: PlainObjective, theta: Tensor, v: Tensor) -> float:
