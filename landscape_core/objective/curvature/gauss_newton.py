@@ -43,7 +43,8 @@ class GaussNewton(CurvatureOperator):
         network = self._pieces.network
         outputs = network(batch.inputs)
         loss = OutputLoss(self.objective, outputs, batch)
-        if batch.rows > 1 and all(leaf.dim() == 0 for leaf, d in zip(loss.leaves, loss.slope, strict=True) if bool(d.any())):
+        read = [leaf for leaf, slope in zip(loss.leaves, loss.slope, strict=True) if bool(slope.any())]
+        if batch.rows > 1 and read and all(leaf.dim() == 0 for leaf in read):
             raise InputError(
                 "the loss is one of the model's outputs, so it has no curvature by them: let loss compute it from the scores, "
                 "or take the Hessian"
