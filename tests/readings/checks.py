@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .known import KNOWN
+from .known import KNOWN, UNSTEADY
 from .odd import GROUPS, Odd
 from .rules import faults
 from .texts import answer, kept, place, questions, steady
@@ -38,7 +38,7 @@ def check_sentences(odd: Odd, group: str) -> None:
 def check_known(group: str) -> None:
     """A known fault that is mended leaves the list."""
     there = {item for odd in GROUPS[group] for item in found(odd)}
-    assert KNOWN.get(group, set()) <= there
+    assert KNOWN.get(group, set()) - UNSTEADY <= there
 
 
 def check_text(odd: Odd) -> None:

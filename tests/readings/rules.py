@@ -26,6 +26,7 @@ SPELLING = {
     r"(?:samples|products|checkpoints|directions|parameters|vectors|eigenvalues|steps)\b|The 1 largest|first 1 ",
     "a torn sentence": r"\| .* {2}\S| \.| ,|\(\)|more times as much",
 }
+NEGATIVE = "The most negative|, below zero|[Dd]ownhill curvature exists|negative (ones|curvature) takes?"
 NAMES_RELU = r"activation other than ReLU|plain chain of ReLU layers|piecewise linear networks \(ReLU\)"
 
 
@@ -152,9 +153,7 @@ def _curvature(odd: Odd, kind: str, form: str, made: Answer) -> Iterator[str]:
     if form == "no-bottom":
         yield from _lines("nothing is known from below", "[Nn]o eigenvalue lies below zero|none is below zero", made)
     if odd.below is False or psd:
-        yield from _lines(
-            "negative ones where there are none", "The most negative|, below zero|[Dd]ownhill curvature exists", made
-        )
+        yield from _lines("negative ones where there are none", NEGATIVE, made)
     if odd.below is False:
         yield from _lines("a saddle where there is none", "looks like a minimum here", made)
     if "most negative" in made.text and re.search("[Nn]o eigenvalue lies below zero", made.text):

@@ -177,7 +177,7 @@ def masked(words: str) -> str:
     return NUMBER.sub("#", words.replace("exact, but for rounding", "exact"))
 
 
-# Readings whose words rounding decides, by situation and analysis: directions that are rounding or arbitrary, shares at an edge.
+# Readings whose words rounding decides, by situation and analysis: directions that are rounding, shares at an edge.
 EDGES = {
     ("least-squares", "high_dimensions"): ("“The gradient is", "“Descent has", "“One step", "“The weights"),
     ("dead", "spectrum"): ("Trace", "Note"),
