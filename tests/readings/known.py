@@ -17,6 +17,7 @@ KNOWN: dict[str, set[tuple[str, str]]] = {
         ("spectrum", "one of many | Effective dimension"),
         ("spectrum", "one of many | Kind of point"),
         ("spectrum", "one of many | Outliers"),
+        ("surface", "negative ones where there are none | Trace in the picture"),
     },
     "networks": {
         ("counterfactual", "must not: overflow | refused"),
@@ -32,6 +33,7 @@ KNOWN: dict[str, set[tuple[str, str]]] = {
         ("spectrum", "must not: see each other | refused"),
         ("spectrum", "must: not finite|NaN"),
         ("spectrum", "must: not finite|overflow"),
+        ("spectrum", "negative ones where there are none | Trace"),
         ("spectrum", "one of many | Outliers"),
         ("spectrum", "one of many | Zero eigenvalues"),
     },
@@ -50,6 +52,13 @@ KNOWN: dict[str, set[tuple[str, str]]] = {
         ("spectrum", "must not: each checkpoint starts from | Accuracy"),
         ("spectrum", "must not: overflow | refused"),
         ("spectrum", "must not: see each other | refused"),
+        ("spectrum", "negative ones where there are none | Trace"),
         ("spectrum", "one of many | Outliers"),
     },
+}
+
+# Of these, what rounding decides: it need not be there on every machine.
+UNSTEADY: set[tuple[str, str]] = {
+    ("spectrum", "negative ones where there are none | Trace"),
+    ("surface", "negative ones where there are none | Trace in the picture"),
 }
