@@ -179,7 +179,7 @@ def masked(words: str) -> str:
 
 # Readings whose words rounding decides, by situation and analysis: directions that are rounding, shares at an edge.
 EDGES = {
-    ("least-squares", "high_dimensions"): ("“The gradient is", "“Descent has", "“One step", "“The weights"),
+    ("least-squares", "high_dimensions"): ("“",),
     ("dead", "spectrum"): ("Trace", "Note"),
     ("dead-at-rest", "spectrum"): ("Trace", "Note"),
     ("dead", "overlap"): ("Gap below",),
