@@ -60,7 +60,7 @@ def largest(subject: Subject) -> np.ndarray:
 
 def spectrum(objective: Objective, **fields: Any) -> Any:
     """Three eigenvalues by Lanczos, and little else."""
-    cheap = {"probes": 2, "lanczos_steps": 20, "trace_tolerance": 0.2} if len(objective.theta) > 1000 else {}
+    cheap = {"probes": 2, "lanczos_steps": 20, "trace_tolerance": 0.2} if len(objective.theta) > 200 else {}
     return landscape_core.compute("spectrum", objective, k=3, k_bottom=1, method="lanczos", **cheap, **fields)
 
 
@@ -118,7 +118,7 @@ def test_gauss_newton(subject: Subject) -> None:
         pytest.skip("as long as its Hessian")
     objective = subject.objective(torch.float32)
     if subject.case.loss is own_loss:  # there is no matrix between the outputs and a loss that is one of them
-        with pytest.raises(InputError, match="Gauss-Newton"):
+        with pytest.raises(InputError, match="one of the model's outputs"):
             spectrum(objective, operator="ggn")
         return
     expected = subject.exact.top_gauss_newton(subject.exact.theta, 3)
@@ -132,7 +132,7 @@ def test_empirical_fisher(subject: Subject) -> None:
         pytest.skip("as long as its Hessian")
     objective = subject.objective(torch.float32)
     if not subject.case.separate:
-        with pytest.raises(InputError, match="gradients of single samples"):
+        with pytest.raises(InputError, match=r"gradients of single samples|one of the model's outputs"):
             spectrum(objective, operator="empirical_fisher")
         return
     expected = subject.exact.top_empirical_fisher(subject.exact.theta, 3)
