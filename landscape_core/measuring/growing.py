@@ -49,7 +49,7 @@ class Growing:
         self.vector_bytes = theta.numel() * theta.element_size() if vector_bytes is None else vector_bytes
         self.arrays: dict[str, Any] = {}
         self.sketch: dict[str, Any] = {}
-        self.notes: list[str] = [*context.objective.sample.notes]
+        self.notes: list[str] = [*context.objective.notes]
         self.done: dict[str, float] = {}
         self.expected: dict[str, float] = dict(expected or {})
         left = {name: np.asarray(value) for name, value in context.partial.items()}

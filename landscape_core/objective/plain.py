@@ -245,8 +245,9 @@ class PlainObjective:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person must know about the loss as it is taken here: one sentence each."""
-        return tuple(dict.fromkeys(note for found in self._found.values() for note in found.notes))
+        """What a person must know about the loss as it is taken here, and how its samples were counted: one sentence each."""
+        self.found()
+        return tuple(dict.fromkeys([*self.sample.notes, *(note for found in self._found.values() for note in found.notes)]))
 
     def callers(self) -> dict[int, str]:
         """Names of the parameters of the model that was given, by their memory, while they live."""

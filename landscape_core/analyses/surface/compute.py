@@ -36,7 +36,7 @@ def _plane(spec: SurfaceSpec, context: Context) -> Running:
     axes = spanned(spec, context)
     part = context.objective.slice(context.objective.theta, axes.directions)
     path = context.path(spec.trajectory) if spec.trajectory or spec.directions == "pca" else None
-    grid, extras = Grid(spec, axes, context), Extras(*context.objective.sample.notes)
+    grid, extras = Grid(spec, axes, context), Extras(*context.objective.notes)
     extra = ARROW_COST * (spec.flow**2 + 4) + PRODUCT_COST * _products(spec)
     yield from grid.fill(part, extra)
     loss = grid.values["loss"]
@@ -62,7 +62,7 @@ def _plane(spec: SurfaceSpec, context: Context) -> Running:
 def _lines(spec: SurfaceSpec, context: Context) -> Running:
     """One line, or `repeats` lines along random directions of seeds seed, seed+1, ...: arrays `(S, n)`."""
     first = spanned(spec, context)
-    grid, extras = Grid(spec, first, context, lines=spec.repeats), Extras(*context.objective.sample.notes)
+    grid, extras = Grid(spec, first, context, lines=spec.repeats), Extras(*context.objective.notes)
     curvatures = []
     for line in range(spec.repeats):
         axes = first if line == 0 else spanned(spec, context, line)
