@@ -72,6 +72,8 @@ def settle(objective: PlainObjective, split: Split) -> Found:
             derives = True
         elif cut:
             separate = _rounds_inside(double, theta, whole, first, second)
+    if double is not objective:
+        objective.counts["check_losses"] += double.counts["check_losses"]
     one = all(batch.rows == 1 for batch in whole)
     bound = double.bound
     entangled = bound or (bool(network.call.moving) and _reads(double, theta, whole[0]))
@@ -144,12 +146,17 @@ def _rounds_inside(
     objective: PlainObjective, theta: Tensor, whole: Sequence[Batch], first: Sequence[float], second: Sequence[float]
 ) -> bool:
     """Whether the model answers a change of theta that is rounding by as much as cutting it changed."""
-    off = [abs(x - y) for x, y in zip(first, second, strict=True)]
-    if not all(d <= INNER * abs(x) for d, x in zip(off, first, strict=True)):
+    off = [abs(x - y) / abs(x) for x, y in zip(first, second, strict=True)]
+    if not max(off) <= INNER:
         return False
-    up, down = (_terms(objective, theta * (1 + sign * NEAR), whole, graph=False) for sign in (1, -1))
-    floor = [abs(x + y - 2 * z) for x, y, z in zip(up, down, first, strict=True)]
-    return all(d <= 10 * f for d, f in zip(off, floor, strict=True))
+    floor = 0.0
+    for way in (NEAR, 10 * NEAR):
+        up, down = (_terms(objective, theta * (1 + sign * way), whole, graph=False) for sign in (1, -1))
+        floor = max(floor, *(abs(x + y - 2 * z) / abs(z) for x, y, z in zip(up, down, first, strict=True)))
+    single = torch.tensor([x / batch.weight for x, batch in zip(first, whole, strict=True)], dtype=torch.float64)
+    if bool((single.float().double() - single).abs().max() <= 1e-15 * single.abs().max()):  # numbers of float32 themselves
+        floor = max(floor, torch.finfo(torch.float32).eps)
+    return max(off) <= 10 * floor
 
 
 def _reads(objective: PlainObjective, theta: Tensor, batch: Batch) -> bool:

@@ -396,6 +396,16 @@ def test_separate_samples_are_known_in_every_unit(unit):
     assert Objective(small(), lambda o, t: unit * F.cross_entropy(o, t), [(x, y)]).separate()
 
 
+def test_rounding_to_float32_inside_is_not_taken_for_samples_that_see_each_other():
+    generator = torch.Generator().manual_seed(5)
+    for rows in (6, 10, 17):
+        x, y = torch.randn(rows, 5, generator=generator).double(), torch.randint(0, 3, (rows,), generator=generator)
+        batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+        assert Objective(small(), lambda o, t: F.cross_entropy(o.float(), t), batches).separate()
+        assert Objective(small(), lambda o, t: F.cross_entropy(o.float(), t).double(), batches).separate()
+        assert not Objective(small(), lambda o, t: spread_loss(o.float(), F.one_hot(t, 3).float()), batches).separate()
+
+
 def test_models_and_losses_that_derive_inside_have_values_and_curvature():
     class Energy(nn.Module):
         def __init__(self):
