@@ -17,7 +17,7 @@ ROUNDING = 1e-12  # of the unit of a situation: smaller numbers are rounding
 
 # How numbers and sentences look, by a name for the fault.
 SPELLING = {
-    "nan": r"\bnan\b|not a number(?! there)|\binf\b|: None\b",
+    "nan": r"\bnan\b|(?<! is )not a number(?! there)|\binf\b|: None\b",
     "minus zero": r"(?<![\w.])[−-]0(?![\d.,])",
     "plus or minus zero": r"± 0(?![\d.,])",
     "another speller": r"\de[+-]\d|(?<![\w)])-\d",

@@ -120,7 +120,7 @@ def test_what_is_untrue_is_found(name: str, question: str, line: str, fault: str
 
 
 SPELLED = {
-    "nan": ("it is nan", "is not a number", "a minimum"),
+    "nan": ("it is nan", "at first, not a number at the end", "the loss is not a number here"),
     "minus zero": ("from −0 to 1", "it is -0", "from −0.5 to 0"),
     "plus or minus zero": ("0 ± 0", "1 ± 0 %", "0 ± 0.1"),
     "another speller": ("1e+08", "from -2 to 3", "lr−2, 1e−8, a-2"),
