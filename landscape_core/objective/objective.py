@@ -12,11 +12,12 @@ from torch import Tensor
 from ..specs import InputError
 from .curvature import EmpiricalFisher, Fisher, GaussNewton, Hessian
 from .facts import Found, Slope
-from .plain import PlainObjective, Split
+from .plain import PlainObjective
 from .settled import settle
 from .slice import Slice
 from .slope import look
 from .sweep import Sweep
+from .taken import Split
 
 
 class Objective(PlainObjective):

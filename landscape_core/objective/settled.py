@@ -15,8 +15,9 @@ from ..specs import InputError
 from .batches import Batch
 from .facts import Found
 from .foreign import pass_over
-from .plain import PlainObjective, Split
+from .plain import PlainObjective
 from .reasons import Failed
+from .taken import Split
 
 BESIDE = 0.02  # standard deviation of the way to a point beside the given weights: a silent last layer hides what samples do
 SAME = 1e-9  # relative deviation of two float64 evaluations that rounding explains

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .foreign import pass_over
-from .plain import PlainObjective, Split
+from .plain import PlainObjective
 from .plans import Plan
 from .sweep import Sweep
+from .taken import Split
 
 PLAN_FROM = 3  # points from which making a plan pays
 LARGEST = 1e12  # weights up to which every intermediate value stays far from overflow in float32

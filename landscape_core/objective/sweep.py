@@ -12,9 +12,10 @@ from torch import Tensor
 from .foreign import pass_over
 from .host import tuned
 from .network import Network
-from .plain import PlainObjective, Split, rounded
+from .plain import PlainObjective, rounded
 from .plans import Plan, Program
 from .recognised import is_cross_entropy
+from .taken import Split
 from .threads import workers
 
 Fill = Callable[[int, Tensor], Any]
