@@ -58,6 +58,12 @@ def largest(subject: Subject) -> np.ndarray:
     return subject.exact.top(subject.exact.theta, 3)
 
 
+def small(subject: Subject) -> None:
+    """Skips what takes long with millions of parameters and tells nothing that the other tests of them do not."""
+    if len(subject.exact.theta) > 1e6:
+        pytest.skip("it takes long")
+
+
 def spectrum(objective: Objective, **fields: Any) -> Any:
     """Three eigenvalues by Lanczos, and little else."""
     cheap = {"probes": 2, "lanczos_steps": 20, "trace_tolerance": 0.2} if len(objective.theta) > 200 else {}
@@ -86,8 +92,8 @@ def test_gradient(subject: Subject, dtype: torch.dtype) -> None:
 
 @FLOATS
 def test_largest_eigenvalues_by_lanczos(subject: Subject, largest: np.ndarray, dtype: torch.dtype) -> None:
-    if dtype == torch.float64 and len(subject.exact.theta) > 1e6:
-        pytest.skip("a basis of twice the size tells nothing more")
+    if dtype == torch.float64:
+        small(subject)
     objective = subject.objective(dtype)
     result = spectrum(objective)
     assert result["eigenvalues_top"] == pytest.approx(largest, rel=1e-3)
@@ -114,8 +120,7 @@ def test_whole_matrix(subject: Subject) -> None:
 
 
 def test_gauss_newton(subject: Subject) -> None:
-    if len(subject.exact.theta) > 1e6:
-        pytest.skip("as long as its Hessian")
+    small(subject)
     objective = subject.objective(torch.float32)
     if subject.case.loss is own_loss:  # there is no matrix between the outputs and a loss that is one of them
         with pytest.raises(InputError, match="one of the model's outputs"):
@@ -128,8 +133,7 @@ def test_gauss_newton(subject: Subject) -> None:
 
 
 def test_empirical_fisher(subject: Subject) -> None:
-    if len(subject.exact.theta) > 1e6:
-        pytest.skip("as long as its Hessian")
+    small(subject)
     objective = subject.objective(torch.float32)
     if not subject.case.separate:
         with pytest.raises(InputError, match=r"gradients of single samples|one of the model's outputs"):
@@ -162,6 +166,8 @@ def test_what_a_network_rounds_inside_spoils_no_product(layers: int, tied: bool,
 
 @FLOATS
 def test_surface(subject: Subject, dtype: torch.dtype) -> None:
+    if dtype == torch.float64:
+        small(subject)
     result = landscape_core.compute("surface", subject.objective(dtype), resolution=5, extent=0.5, flow=3)
     directions = torch.from_numpy(np.stack([result["direction_0"], result["direction_1"]], 1)).double()
     for i, j in ((2, 2), (0, 0), (1, 3), (4, 2), (3, 4)):
@@ -179,6 +185,7 @@ def test_surface(subject: Subject, dtype: torch.dtype) -> None:
 
 def test_standard_error(subject: Subject) -> None:
     """A loss has one where it is the mean of the losses of its samples, which do not see each other."""
+    small(subject)
     result = landscape_core.compute("surface", subject.objective(torch.float64), resolution=3, flow=0)
     found = float(result["center_loss_standard_error"]) if "center_loss_standard_error" in result else math.nan
     if not subject.case.rows:
@@ -196,6 +203,7 @@ def test_standard_error(subject: Subject) -> None:
 
 
 def test_nothing_of_the_callers_changes(subject: Subject) -> None:
+    small(subject)
     before = {name: value.clone() for name, value in subject.case.model.state_dict().items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in subject.case.model.parameters()]
     modes = [module.training for module in subject.case.model.modules()]
