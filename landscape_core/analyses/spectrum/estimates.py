@@ -47,7 +47,7 @@ def whole_matrix(growing: SpectrumGrowing, stage: str, operator: Any, words: str
                 growing.keep(stage, {"columns": matrix[:, : i + n].cpu().numpy()})
             yield growing.report(words)
     if not bool(matrix.isfinite().all()):
-        raise InputError("the curvature is not finite here: the weights overflow; look at an earlier checkpoint")
+        raise InputError("the curvature is not finite at this point")
     return matrix
 
 

@@ -73,6 +73,8 @@ class EmpiricalFisher(GaussNewton):
 
     def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002
         objective = self.objective
+        if not all(bool(t.isfinite().all()) for t in (*loss.leaves, *loss.slope)):
+            raise InputError(self.not_finite())
         bad = batch.rows != batch.size or any(t.dim() == 0 or len(t) != batch.rows for t in loss.tensors)
         bad = bad or batch.cuts.get((1,), 0) > 0  # samples along another dimension than the first
         batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.model.modules())

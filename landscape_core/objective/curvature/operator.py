@@ -88,18 +88,19 @@ class CurvatureOperator:
         self.objective.counts["products"] += len(rows)
         self._products += len(rows)
         if not bool(product.isfinite().all()) and bool(rows.isfinite().all()):
-            raise InputError(self._not_finite())
+            raise InputError(self.not_finite())
         if not bool(product.any(1).all()):
             self._zeros += int((~product.any(1) & rows.any(1)).sum())
         return product.T.reshape(vectors.shape)
 
-    def _not_finite(self) -> str:
+    def not_finite(self) -> str:
         """What is not finite at this point: weights, loss, gradient, or only the curvature."""
         if not bool(self.theta.isfinite().all()):
-            return "the weights are not finite at this point: look at an earlier checkpoint"
+            return "the weights are not finite at this point"
         gradient, loss = self.objective.raw_gradient(self.theta)
         if not math.isfinite(loss):
-            return f"the loss is {loss} at this point, so there is no curvature: look at an earlier checkpoint"
+            kind = "not a number" if math.isnan(loss) else "infinite"
+            return f"the loss is {kind} at this point, so there is no curvature: the weights are too large for this arithmetic"
         what = "second derivative" if bool(gradient.isfinite().all()) else "gradient"
         return (
             f"the model's own {what} is not finite at this point, although its loss is {loss:.4g}: "
