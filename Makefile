@@ -23,11 +23,13 @@ test: .venv/.dev
 test-long: .venv/.dev .venv-foreign/.ready
 	LANDSCAPE_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m long -o timeout=3600 $(ARGS)
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python -m benchmarks.estimate
 	LANDSCAPE_FOREIGN=1 .venv-foreign/bin/python -m pytest --confcutdir tests/foreign -o timeout=1200 tests/foreign
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/surface.py $(ARGS)
 	.venv-bench/bin/python benchmarks/curvature.py $(CURVATURE_ARGS)
+	.venv-bench/bin/python benchmarks/look.py
 
 .venv: .venv/.ready
 
