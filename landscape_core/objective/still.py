@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from .kept import Kept
+from .trees import all_tensors
 
 _ALONE = threading.Lock()  # the random generators of PyTorch, numpy and Python are one for all threads
 
@@ -73,7 +74,7 @@ class Still:
         kept = Kept(self._roots)
         own = tuple(arg if self._loss and not i else _copied(arg) for i, arg in enumerate(args))
         marks = [
-            (i, t, t._version, t.requires_grad) for i, arg in enumerate(own) for t in _tensors(arg) if not t.is_inference()
+            (i, t, t._version, t.requires_grad) for i, arg in enumerate(own) for t in all_tensors(arg) if not t.is_inference()
         ]
         before = _states(self._cuda)
         value = self._function(*own)
@@ -90,23 +91,8 @@ class Still:
 def _copied(tree: Any) -> Any:
     """The same with copies of its tensors, through which derivatives pass."""
     with torch.inference_mode(False):  # ordinary copies count the writes into them
-        memo = {id(t): t.clone() for t in _tensors(tree)}
+        memo = {id(t): t.clone() for t in all_tensors(tree)}
         return copy.deepcopy(tree, memo) if memo else tree
-
-
-def _tensors(tree: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
-    """Every tensor in nested containers and plain objects, each once."""
-    seen = set() if seen is None else seen
-    if id(tree) in seen:
-        return
-    seen.add(id(tree))
-    if isinstance(tree, Tensor):
-        yield tree
-        return
-    items = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ()
-    for item in (*items, *getattr(tree, "__dict__", {}).values()):
-        if isinstance(item, (Tensor, Mapping, tuple, list)) or hasattr(item, "__dict__"):
-            yield from _tensors(item, seen)
 
 
 def _states(cuda: list[torch.device]) -> list[Any]:
