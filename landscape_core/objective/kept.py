@@ -16,7 +16,7 @@ from torch import Tensor, nn
 INSIDE = {"_parameters", "_modules", "_buffers", "_non_persistent_buffers_set", "training"}  # of a module, not its own state
 NOTHING = (str, int, float, type, types.ModuleType, nn.Parameter)  # these keep nothing that is looked for
 LARGEST = 64 << 20  # bytes of a tensor that is remembered with its content
-LIBRARIES = ("torch", "numpy", "builtins", "functools", "random", "math", "landscape_core")
+LIBRARIES = {"torch", "torchvision", "torchaudio", "numpy", "builtins", "functools", "random", "math", "landscape_core"}
 Mapped = MutableMapping[str, Any]
 
 
@@ -73,11 +73,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield "", module
         yield from ((f"attribute {key!r}", item) for key, item in vars(value).items() if key not in INSIDE)
         yield from ((f"buffer {key!r}", item) for key, item in value._buffers.items())
-        forward = inspect.getattr_static(type(value), "forward", None)
-        if isinstance(forward, types.FunctionType):
-            yield "", forward
+        yield from (("", function) for function in methods(type(value)).values())
     elif isinstance(value, types.FunctionType):
-        if not (value.__module__ or "").startswith(LIBRARIES):
+        if not of_library(value):
             yield from ((f"variable {key!r}", item) for key, item in variables(value).items())
             yield from ((f"attribute {key!r}", item) for key, item in vars(value).items())
             yield from (
@@ -92,11 +90,28 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from (("", item) for item in value.values())
     elif isinstance(value, (list, tuple, set)):
         yield from (("", item) for item in value)
-    elif not isinstance(value, (Tensor, np.ndarray)) and not type(value).__module__.startswith(LIBRARIES):
+    elif not isinstance(value, (Tensor, np.ndarray)) and not of_library(type(value)):
         yield from ((f"attribute {key!r}", item) for key, item in getattr(value, "__dict__", {}).items())
-        call = vars(type(value)).get("__call__")
-        if isinstance(call, types.FunctionType):
-            yield "", call
+        yield from (("", function) for function in methods(type(value)).values())
+
+
+def of_library(value: Any) -> bool:
+    """Whether a function or class is a library's own: by the package, since people name theirs `math_utils`, `torch_losses`."""
+    return (getattr(value, "__module__", None) or "").partition(".")[0] in LIBRARIES
+
+
+def methods(kind: type) -> dict[str, types.FunctionType]:
+    """The functions of a class that a call of it runs by their names: `forward` or `__call__`, what these name, and so on."""
+    found: dict[str, types.FunctionType] = {}
+    names = ["forward", "__call__"]
+    while names:
+        name = names.pop()
+        function = inspect.getattr_static(kind, name, None)
+        if name in found or not isinstance(function, types.FunctionType) or of_library(function):
+            continue
+        found[name] = function
+        names += function.__code__.co_names
+    return found
 
 
 def variables(function: types.FunctionType) -> dict[str, Any]:
@@ -142,7 +157,7 @@ def _memory(value: Any, name: str) -> _Memory | None:
         both = (_Names(vars(value), INSIDE, own), _Names(value._buffers, set(), dict(value._buffers)))
         return _names(name, *both)
     if isinstance(value, types.FunctionType):
-        if (value.__module__ or "").startswith(LIBRARIES):
+        if of_library(value):
             return None
         cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
         inner = {key: item for key, item in variables(value).items() if key in cells}
@@ -155,7 +170,7 @@ def _memory(value: Any, name: str) -> _Memory | None:
         items = value.copy()
         return _Memory(name, lambda: not _same(items, value), lambda: _refill(value, items))
     held = getattr(value, "__dict__", None)
-    if isinstance(held, dict) and not type(value).__module__.startswith(LIBRARIES):
+    if isinstance(held, dict) and not of_library(type(value)):
         return _names(name, _Names(held, set(), dict(held)))
     return None
 

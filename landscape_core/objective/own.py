@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .kept import LIBRARIES, variables
+from .kept import methods, of_library, variables
 
 PLAIN = (type, types.ModuleType, types.BuiltinFunctionType)  # these refer to nothing of a loss
 
@@ -46,22 +46,30 @@ class Own:
         if isinstance(value, nn.Module):
             return self._module(value)
         if isinstance(value, types.FunctionType):
-            return value if (value.__module__ or "").startswith(LIBRARIES) else self._function(value)
+            return value if of_library(value) else self._function(value)
         if isinstance(value, types.MethodType):
-            inner = self(value.__self__)
-            return value if inner is value.__self__ else types.MethodType(value.__func__, inner)
+            inner, function = self(value.__self__), self(value.__func__)
+            same = inner is value.__self__ and function is value.__func__
+            return value if same else types.MethodType(function, inner)
         if isinstance(value, functools.partial):
             parts = [self(value.func), self(value.args), self(value.keywords)]
             same = all(a is b for a, b in zip(parts, (value.func, value.args, value.keywords), strict=True))
             return value if same else functools.partial(parts[0], *parts[1], **parts[2])
         if id(value) in self._shared:
             return value
-        if type(value) is dict:
+        if isinstance(value, dict):
             items = {key: self(item) for key, item in value.items()}
-            return items if any(items[key] is not value[key] for key in value) else value
-        if type(value) in (list, tuple):
-            made = [self(item) for item in value]
-            return type(value)(made) if any(a is not b for a, b in zip(made, value, strict=True)) else value
+            if all(items[key] is value[key] for key in value):
+                return value
+            own = copy.copy(value)  # of its own class
+            own.update(items)
+            return own
+        if type(value) in (list, tuple, set) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+            given = [*value]
+            made = [self(item) for item in given]
+            if all(a is b for a, b in zip(made, given, strict=True)):
+                return value
+            return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
         return self._object(value)
 
     def _module(self, value: nn.Module) -> nn.Module:
@@ -76,6 +84,8 @@ class Own:
             for name, buffer in module._buffers.items():
                 if buffer is not None and id(module) not in theirs:
                     module._buffers[name] = self._cast(buffer)
+            if id(module) not in theirs:
+                self._class(module)
         return own
 
     def _function(self, value: types.FunctionType) -> types.FunctionType:
@@ -102,15 +112,36 @@ class Own:
         return own
 
     def _object(self, value: Any) -> Any:
-        held = getattr(value, "__dict__", None)
-        if not isinstance(held, dict) or isinstance(value, PLAIN) or type(value).__module__.startswith(LIBRARIES):
+        if isinstance(value, PLAIN) or of_library(type(value)):
             return value
+        held = _attributes(value)
         items = {key: self(item) for key, item in held.items()}
-        if all(items[key] is held[key] for key in held):
+        own = copy.copy(value) if held or hasattr(value, "__dict__") else value
+        if not self._class(own) and all(items[key] is held[key] for key in held):
             return value
-        own = copy.copy(value)
-        vars(own).update(items)
+        for key, item in items.items():
+            object.__setattr__(own, key, item)  # a frozen dataclass too
         return own
+
+    def _class(self, own: Any) -> bool:
+        """Give an object a class of its own, where functions of its class name what is replaced; whether there were any."""
+        kind = type(own)
+        found = methods(kind)
+        new = {name: f for name, function in found.items() if (f := self(function)) is not function}
+        if new:
+            own.__class__ = type(kind.__name__, (kind,), {"__slots__": (), **new, "__module__": kind.__module__})
+        return bool(new)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an object holds, in slots too."""
+    slots = [name for kind in type(value).__mro__ for name in _names(vars(kind).get("__slots__", ()))]
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+
+
+def _names(slots: Any) -> list[str]:
+    names = [slots] if isinstance(slots, str) else [*slots]
+    return [name for name in names if not name.startswith("__")]
 
 
 def swaps(model: nn.Module, own: nn.Module, given: nn.Module) -> dict[int, Any]:

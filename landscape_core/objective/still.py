@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -76,11 +76,13 @@ class Still:
         marks = [
             (i, t, t._version, t.requires_grad) for i, arg in enumerate(own) for t in all_tensors(arg) if not t.is_inference()
         ]
+        forms = [_form(arg) for arg in own]
         before = _states(self._cuda)
         value = self._function(*own)
         after = _states(self._cuda)
         self.drawn = not all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(before, after, strict=True))
         self.written = frozenset(i for i, t, version, asked in marks if t._version != version or t.requires_grad != asked)
+        self.written |= {i for i, arg in enumerate(own) if _form(arg) != forms[i]}
         self.moving = tuple(kept.changed())
         self.drawn |= kept.draws
         self._kept = kept if self.moving else None
@@ -93,6 +95,13 @@ def _copied(tree: Any) -> Any:
     with torch.inference_mode(False):  # ordinary copies count the writes into them
         memo = {id(t): t.clone() for t in all_tensors(tree)}
         return copy.deepcopy(tree, memo) if memo else tree
+
+
+def _form(tree: Any) -> Any:
+    """The keys and entries of nested containers, by identity: what a call that fills or empties them changes."""
+    if isinstance(tree, Mapping):
+        return [(key, _form(item)) for key, item in tree.items()]
+    return [_form(item) for item in tree] if isinstance(tree, (tuple, list)) else id(tree)
 
 
 def _states(cuda: list[torch.device]) -> list[Any]:

@@ -137,6 +137,8 @@ class Taken:
             dtype=dtype or self.dtype,
             device=self.device,
         )
+        other._callers = self._callers  # what a copy is made of is private
+        other.take_loss()
         if "nature" in vars(self) and isinstance(batches, tuple) and all(isinstance(b, Batch) for b in batches):
             vars(other)["nature"] = self.nature  # known of these batches already
         return other
@@ -174,10 +176,13 @@ class Taken:
 
     def _own(self, loss: Loss, swap: dict[int, Any]) -> tuple[Loss, bool]:
         """A private copy of a loss, what it closes over in this arithmetic and on this device; whether it had the model."""
+        callers = self.callers()
 
         def cast(t: Tensor) -> Tensor:
             kind = self.dtype if t.is_floating_point() else self.dtype.to_complex() if t.is_complex() else t.dtype
-            return t.to(self.device, kind if self.casts else t.dtype)
+            # A view of the caller's weights stays one, so that it is seen.
+            theirs = t.layout == torch.strided and not t.is_nested and t.untyped_storage().data_ptr() in callers
+            return t if theirs else t.to(self.device, kind if self.casts else t.dtype)
 
         own = Own(swap, cast, Kept([self.network.model]).seen)
         found = own(loss)

@@ -480,3 +480,151 @@ def test_the_first_look_costs_at_most_four_losses_and_two_gradients():
     given.gradient()
     given.gradient()
     assert (given.counts["check_losses"], given.counts["check_gradients"], given.counts["gradients"]) == (4, 2, 2)
+
+
+# -- where a loss keeps the model and what it needs --------------------------------------------------------------------------
+
+
+def written(source: str, module: str = "userscript", **names):
+    """What a source text defines, as in a script or module of that name."""
+    place = {"F": F, "nn": nn, "__name__": module, **names}
+    exec(source, place)
+    return place
+
+
+PENALTY = "0.1 * sum(p.pow(2).sum() for p in NET.parameters())"
+KEEPING = {
+    "a global of a method": (
+        "class L:\n"
+        "    def __call__(self, o, t): return F.cross_entropy(o, t, weight=W) + self.pen()\n"
+        f"    def pen(self): return {PENALTY}\n"
+        "loss = L()\n"
+    ),
+    "a global of a bound method": (
+        f"class L:\n    def pen(self, o, t): return F.cross_entropy(o, t, weight=W) + {PENALTY}\nloss = L().pen\n"
+    ),
+    "a global of a module": (
+        f"class L(nn.Module):\n    def forward(self, o, t): return F.cross_entropy(o, t, weight=W) + {PENALTY}\nloss = L()\n"
+    ),
+    "an ordered dict": (
+        "from collections import OrderedDict\n"
+        "held = OrderedDict(net=NET, w=W)\n"
+        "def make(held):\n"
+        "    def loss(o, t): return F.cross_entropy(o, t, weight=held['w']) + "
+        "0.1 * sum(p.pow(2).sum() for p in held['net'].parameters())\n"
+        "    return loss\n"
+        "loss = make(held)\n"
+    ),
+    "a named tuple": (
+        "from collections import namedtuple\n"
+        "held = namedtuple('Held', 'net w')(NET, W)\n"
+        "def loss(o, t): return F.cross_entropy(o, t, weight=held.w) + "
+        "0.1 * sum(p.pow(2).sum() for p in held.net.parameters())\n"
+    ),
+    "slots": (
+        "class Held:\n"
+        "    __slots__ = ('net', 'w')\n"
+        "held = Held()\n"
+        "held.net, held.w = NET, W\n"
+        "def loss(o, t): return F.cross_entropy(o, t, weight=held.w) + "
+        "0.1 * sum(p.pow(2).sum() for p in held.net.parameters())\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("module", ["userscript", "torch_losses", "math_utils"])
+@pytest.mark.parametrize("where", KEEPING)
+def test_the_model_and_its_weights_are_found_wherever_a_loss_keeps_them(where, module):
+    x, y = data(dtype=torch.float32)
+    model = small(torch.float32)
+    weight = torch.tensor([0.5, 1.0, 2.0])
+    given = Objective(model, written(KEEPING[where], module, NET=model, W=weight)["loss"], [(x, y)])
+    theta = given.theta + 0.1
+    double = small().double()
+    nn.utils.vector_to_parameters(theta.double(), double.parameters())
+    expected = F.cross_entropy(double(x.double()), y, weight=weight.double()) + 0.1 * theta.double().pow(2).sum()
+    slope = (
+        torch.cat(
+            [
+                g.reshape(-1)
+                for g in torch.autograd.grad(
+                    F.cross_entropy(double(x.double()), y, weight=weight.double()), [*double.parameters()]
+                )
+            ]
+        )
+        + 0.2 * theta.double()
+    )
+    assert given.loss(theta) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert torch.allclose(given.gradient(theta).double(), slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["userscript", "random_losses"])
+def test_a_counter_is_found_in_a_module_of_any_name(module):
+    x, y = data()
+    source = (
+        "STEP = 0\n"
+        "class L:\n"
+        "    def __call__(self, o, t): return F.cross_entropy(o, t) * self.ramp()\n"
+        "    def ramp(self):\n"
+        "        global STEP\n"
+        "        STEP += 1\n"
+        "        return STEP\n"
+    )
+    place = written(source, module)
+    given = Objective(small(), place["L"](), [(x, y)])
+    assert repeats(given) == pytest.approx(float(F.cross_entropy(small()(x), y).detach()), rel=1e-12)
+
+
+VIEWS = {"a view": lambda model: model[0].weight.view(-1), "a detached one": lambda model: model[0].weight.data}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_of_the_callers_weights_are_refused_in_every_arithmetic(view, dtype):
+    x, y = data(dtype=dtype)
+    model = small(dtype)
+    w = VIEWS[view](model)
+    given = Objective(model, lambda o, t: F.cross_entropy(o, t) + w.norm(), [(x, y)])
+    for kind in (torch.float32, torch.float64):
+        for _ in range(2):
+            with pytest.raises(InputError, match="which stay as they are"):
+                given.to(kind).loss()
+
+
+class Emptying(nn.Module):
+    """Takes its inputs out of the dict they come in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"scores": self.net(batch.pop("x")), "more": batch["y"]}
+
+
+def test_what_takes_entries_out_of_its_arguments_has_a_dict_of_its_own():
+    x, y = data()
+    batch = {"x": x, "y": y}
+
+    def loss(outputs, targets):
+        outputs["scores"] -= outputs["scores"].mean(1, keepdim=True)
+        return F.cross_entropy(outputs["scores"], targets.pop("y"))
+
+    given = Objective(small(make=Emptying), loss, [((batch,), {"y": y})])
+    assert repeats(given) == pytest.approx(float(F.cross_entropy(small(make=Emptying).net(x), y).detach()), rel=1e-12)
+    assert given.gradient().isfinite().all()
+    assert (given.hessian() @ given.theta).isfinite().all()
+    assert (given.gauss_newton() @ given.theta).isfinite().all()
+    assert batch.keys() == {"x", "y"}
+
+
+def test_a_loss_that_writes_into_outputs_has_curvature():
+    x, y = data()
+
+    def loss(outputs, targets):
+        outputs -= outputs.mean(1, keepdim=True)
+        return F.cross_entropy(outputs, targets)
+
+    v = torch.ones_like(Objective(small(), F.cross_entropy, [(x, y)]).theta)
+    products = [Objective(small(), each, [(x, y)]).hessian() @ v for each in (loss, F.cross_entropy)]
+    assert torch.allclose(*products, rtol=1e-9, atol=1e-12)

@@ -29,7 +29,8 @@ class OutputLoss:
         if not self.tensors:
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
         self.leaves = [t.detach().requires_grad_() for t in self.tensors]
-        cut = copy.deepcopy(outputs, {id(t): leaf for t, leaf in zip(self.tensors, self.leaves, strict=True)})
+        # The loss gets copies, since leaves cannot be written into.
+        cut = copy.deepcopy(outputs, {id(t): leaf.clone() for t, leaf in zip(self.tensors, self.leaves, strict=True)})
         value = objective.term(cut, batch) * objective.weight()
         self._first: list[Tensor | None] = [None] * len(self.leaves)
         if value.requires_grad:
