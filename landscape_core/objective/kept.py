@@ -46,10 +46,19 @@ class Kept:
         """Whether any of it is a generator of random numbers."""
         return any(memory.draws for memory in self._memories)
 
+    def again(self) -> None:
+        """Remember what moved as it is now."""
+        with torch.inference_mode(False):
+            for memory in self._memories:
+                now = _memory(memory.value, memory.name)
+                if now is not None:
+                    memory.moved, memory.back = now.moved, now.back
+
     def restore(self) -> None:
         """Put back what it was."""
-        for memory in self._memories:
-            memory.back()
+        with torch.inference_mode(False):  # ordinary tensors, which count the writes into them
+            for memory in self._memories:
+                memory.back()
 
     def _collect(self, value: Any, name: str, *, shared: bool) -> None:
         if id(value) in self.seen or value is None or isinstance(value, NOTHING):
@@ -57,7 +66,7 @@ class Kept:
         self.seen.add(id(value))
         shared |= isinstance(value, types.FunctionType)
         if (memory := _memory(value, name)) is not None:
-            memory.shared = shared
+            memory.shared, memory.value = shared, value
             self._memories.append(memory)
         for part, inner in _parts(value):
             if isinstance(inner, Tensor) and not isinstance(value, (list, tuple, set)):
@@ -139,6 +148,7 @@ class _Memory:
 
     def __init__(self, name: str, moved: Callable[[], bool], back: Callable[[], None]):
         self.name, self.moved, self.back = name, moved, back
+        self.value: Any = None  # what it is of
         self.shared = self.draws = False  # whether it is of functions, and whether it is a generator
 
 

@@ -28,7 +28,8 @@ class Still:
     both arithmetics see one draw. `written`: it writes into its arguments, or marks them for derivatives; every call takes
     copies. `moving`: the names of what it keeps between calls (reached from `roots`) and changed; every call begins with what
     was there before the first. A `loss` is called with outputs and targets: outputs are no caller's, and copies of them would
-    not be what it may derive by; what it keeps nobody else reads, so it is also put back at the end of each call.
+    not be what it may derive by; what it changes is put back at the end of each call as it was at the beginning of that call,
+    since it may clear what the model leaves for it.
     """
 
     def __init__(self, function: Callable[..., Any], roots: Iterable[Any], device: torch.device, *, loss: bool = False):
@@ -49,16 +50,18 @@ class Still:
         if self.watched and not (self.drawn or self.written or self.moving):
             return self._function(*args)
         with ExitStack() as stack:
-            if not self.watched or self.drawn:
+            if not self.watched or self.drawn or self._loss:  # a loss is one for all threads
                 stack.enter_context(_ALONE)
+            if not self.watched or self.drawn:
                 stack.enter_context(_same_draws(self._cuda))
                 stack.enter_context(_InDouble())
-            self.reset()
-            given = tuple(_copied(arg) if i in self.written else arg for i, arg in enumerate(args))
-            value = self._function(*given) if self.watched else self._watch(args)
-            if self._loss:
+            if self._kept is not None and self._loss:
+                self._kept.again()
+                stack.callback(self._kept.restore)
+            else:
                 self.reset()
-            return value
+            given = tuple(_copied(arg) if i in self.written else arg for i, arg in enumerate(args))
+            return self._function(*given) if self.watched else self._watch(args)
 
     @property
     def shared(self) -> bool:
@@ -78,7 +81,12 @@ class Still:
         ]
         forms = [_form(arg) for arg in own]
         before = _states(self._cuda)
-        value = self._function(*own)
+        try:
+            value = self._function(*own)
+        except BaseException:
+            if self._loss and kept.changed():
+                kept.restore()
+            raise
         after = _states(self._cuda)
         self.drawn = not all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(before, after, strict=True))
         self.written = frozenset(i for i, t, version, asked in marks if t._version != version or t.requires_grad != asked)
@@ -87,6 +95,8 @@ class Still:
         self.drawn |= kept.draws
         self._kept = kept if self.moving else None
         self.watched = True
+        if self._loss:
+            self.reset()
         return value
 
 

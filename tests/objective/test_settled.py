@@ -628,3 +628,86 @@ def test_a_loss_that_writes_into_outputs_has_curvature():
     v = torch.ones_like(Objective(small(), F.cross_entropy, [(x, y)]).theta)
     products = [Objective(small(), each, [(x, y)]).hessian() @ v for each in (loss, F.cross_entropy)]
     assert torch.allclose(*products, rtol=1e-9, atol=1e-12)
+
+
+# -- what a loss clears after it has read it -----------------------------------------------------------------------------------
+
+
+def clears_a_list(model):
+    kept: list[Tensor] = []
+    model[1].register_forward_hook(lambda *call: kept.append(call[2]))
+
+    def loss(outputs, targets):
+        value = F.cross_entropy(outputs, targets) + kept[-1].pow(2).mean()
+        kept.clear()
+        return value
+
+    return loss
+
+
+def pops_from_a_dict(model):
+    kept: dict[str, Tensor] = {}
+    model[1].register_forward_hook(lambda *call: kept.update(hidden=call[2]))
+    return lambda outputs, targets: F.cross_entropy(outputs, targets) + kept.pop("hidden").pow(2).mean()
+
+
+def clears_a_variable(model):
+    kept = None
+
+    def hook(*call):
+        nonlocal kept
+        kept = call[2]
+
+    def loss(outputs, targets):
+        nonlocal kept
+        value = F.cross_entropy(outputs, targets) + kept.pow(2).mean()
+        kept = None
+        return value
+
+    model[1].register_forward_hook(hook)
+    return loss
+
+
+def clears_an_attribute(model):
+    model[1].register_forward_hook(lambda module, _, found: setattr(module, "kept", found))
+
+    def loss(outputs, targets):
+        value = F.cross_entropy(outputs, targets) + model[1].kept.pow(2).mean()
+        model[1].kept = None
+        return value
+
+    return loss
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("make", [clears_a_list, pops_from_a_dict, clears_a_variable, clears_an_attribute])
+def test_what_a_loss_clears_is_what_the_model_left_at_that_point(make, dtype):
+    x, y = data(dtype=dtype)
+    model = small(dtype)
+    batches = [(x[:14], y[:14]), (x[14:], y[14:])]
+    given = Objective(model, make(model), batches)
+    double = small()
+
+    def expected(theta):
+        weights = dict(zip(dict(double.named_parameters()), nn_split(theta, double), strict=True))
+
+        def one(x, y):
+            hidden = torch.tanh(F.linear(x.double(), weights["0.weight"], weights["0.bias"]))
+            return F.cross_entropy(F.linear(hidden, weights["2.weight"], weights["2.bias"]), y) + hidden.pow(2).mean()
+
+        return sum(len(b) * one(a, b) for a, b in batches) / SAMPLES
+
+    axis = torch.linspace(-1, 1, given.space.size, dtype=torch.float64)
+    points = np.linspace(-1, 1, 6)[:, None]
+    center = given.theta.double()
+    found = given.slice(given.theta, axis[:, None].to(dtype)).evaluate(points)["loss"]
+    assert np.allclose(found, [float(expected(center + axis * c)) for c in points[:, 0]], rtol=1e-5)
+    slope = torch.func.grad(expected)(center)
+    assert torch.allclose(given.gradient().double(), slope, rtol=1e-4, atol=1e-6)
+    product = torch.func.jvp(torch.func.grad(expected), (center,), (axis,))[1]
+    assert torch.allclose((given.hessian() @ axis.to(dtype)).double(), product, rtol=1e-3, atol=1e-5)
+
+
+def nn_split(theta: Tensor, model: nn.Module) -> list[Tensor]:
+    parts = theta.split([p.numel() for p in model.parameters()])
+    return [part.view(p.shape) for part, p in zip(parts, model.parameters(), strict=True)]
