@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .kept import methods, of_library, variables
+from .kept import INSIDE, methods, of_library, variables
 
 PLAIN = (type, types.ModuleType, types.BuiltinFunctionType)  # these refer to nothing of a loss
 
@@ -149,4 +149,8 @@ def swaps(model: nn.Module, own: nn.Module, given: nn.Module) -> dict[int, Any]:
     found: dict[int, Any] = {id(a): b for a, b in zip(model.modules(), own.modules(), strict=True)}
     names = dict(own.named_parameters(remove_duplicate=False))
     found |= {id(p): names[name] for name, p in model.named_parameters(remove_duplicate=False)}
+    for a, b in zip(model.modules(), own.modules(), strict=True):
+        for key, item in vars(a).items():  # what a model fills, and a loss refers to beside it
+            if key not in INSIDE and isinstance(item, (dict, list)) and not key.startswith("_"):
+                found[id(item)] = vars(b).get(key, item)
     return found | {id(given): own}

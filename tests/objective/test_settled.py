@@ -679,8 +679,17 @@ def clears_an_attribute(model):
     return loss
 
 
+def reads_the_models_own_dict(model):
+    model[1].features = features = {"hidden": torch.ones(SAMPLES, 6)}
+    model[1].register_forward_hook(lambda module, _, found: module.features.update(hidden=found))
+    return lambda outputs, targets: F.cross_entropy(outputs, targets) + features["hidden"].pow(2).mean()
+
+
+LEAVING = [clears_a_list, pops_from_a_dict, clears_a_variable, clears_an_attribute, reads_the_models_own_dict]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("make", [clears_a_list, pops_from_a_dict, clears_a_variable, clears_an_attribute])
+@pytest.mark.parametrize("make", LEAVING)
 def test_what_a_loss_clears_is_what_the_model_left_at_that_point(make, dtype):
     x, y = data(dtype=dtype)
     model = small(dtype)
