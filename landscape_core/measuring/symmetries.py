@@ -72,7 +72,7 @@ def rescaled(objective: Objective, factor: float) -> tuple[Tensor, float]:
         for hook in hooks:
             hook.remove()
     if len(names) < 2:
-        raise InputError("rescale needs a network of at least two linear or convolutional layers")
+        raise InputError("rescaling needs a network of at least two linear or convolutional layers")
     theta = objective.theta.clone()
     parts = objective.space.split(theta)
     for part, scale in ((f"{names[0]}.weight", factor), (f"{names[0]}.bias", factor), (f"{names[1]}.weight", 1 / factor)):

@@ -124,7 +124,9 @@ class ZeroModeSearch:
         rest = 0 if rank is None else self.size - rank - found.count
         if rest <= 0:
             return found
-        words = f"{rest:,}{' more' if found.count else ''} since {self.given.size():,} samples make no rank above {rank:,}"
+        size = self.given.size()
+        samples = "1 sample makes" if size == 1 else f"{size:,} samples make"
+        words = f"{rest:,}{' more' if found.count else ''} since {samples} no rank above {rank:,}"
         return ZeroModes(found.count + rest, (*found.reasons, words))
 
     def _rank(self) -> int | None:

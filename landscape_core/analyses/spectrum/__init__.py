@@ -16,7 +16,7 @@ ANALYSIS = Analysis(
     "Hessian spectrum",
     "How curved is it, and is this a minimum or a saddle?",
     SpectrumSpec,
-    version=5,
+    version=6,
     order=20,
     icon="spectrum",
     form=(

@@ -89,6 +89,7 @@ ARRAYS = (
     Variable("stability_limit_steps", "Up to which eigenvalue the optimiser is stable there.", "t", CURVATURE),
     Variable("parameters", "Parameters of the matrix."),
     Variable("sample_size", "Samples of the loss.", unit="samples"),
+    Variable("separate", "Whether samples do not see each other in the loss: then it is a mean over them."),
     Variable("weight_decay", "Weight decay of the run."),
     Variable("optimizer", "Optimiser of the run; empty where it is not known."),
     Variable("kinks", "Whether a module of the network has kinks, such as ReLU."),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
-from ...drawing.numbers import number
+from ...drawing.numbers import counted, number
 from ...specs import Array
 
 OPERATORS = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical_fisher": "empirical Fisher"}
@@ -53,7 +53,7 @@ class Spectrum:
             said.append("Growing: eigenvalues as they stand now; the density follows.")
         elif self.partial:
             probes = 0 if self.nodes is None else len(self.nodes)
-            said.append(f"Growing: density of {probes} {'probe' if probes == 1 else 'probes'} so far.")
+            said.append(f"Growing: density of {counted(probes, 'probe')} so far.")
         if self.density is not None and self.mass < 0.995:
             said.append(f"The axis holds {number(100 * self.mass, 3)} % of the density.")
         return said
@@ -91,14 +91,14 @@ def read_spectrum(data: Known) -> Spectrum | None:
 
 def stamp(data: Known, part: Spectrum) -> list[str]:
     """Two lines that say how the numbers were made."""
-    made = [f"{part.parameters:,} eigenvalues" if part.parameters else ""]
+    made = [counted(part.parameters, "eigenvalue") if part.parameters else ""]
     made.append("exact matrix" if part.exact else "Lanczos, density estimated")
     if part.width and part.density is not None:
         made.append(f"kernel σ {number(part.width, 2)}")
     said = []
     size = scalar(data, "sample_size")
     spec = getattr(data, "spec", {})
-    said.append(f"{size:,.0f} {spec.get('split', 'train')} samples" if size else "")
+    said.append(counted(size, f"{spec.get('split', 'train')} sample") if size else "")
     decay = scalar(data, "weight_decay") or 0.0
     said.append(f"weight decay {number(decay)} included" if spec.get("weight_decay") else "without weight decay")
     return [" · ".join(word for word in line if word) for line in (made, said)]

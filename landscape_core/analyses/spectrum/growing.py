@@ -37,7 +37,7 @@ class SpectrumGrowing(Growing):
             raise InputError("weight_decay: AdamW's decay is no part of a loss, so no Hessian has it; leave it out")
         self.shift = decay if spec.weight_decay else 0.0
         self.put(parameters=self.size, sample_size=objective.size(), weight_decay=decay, operator_kind=spec.operator)
-        self.put(optimizer=str(context.training.get("optimizer", "")), kinks=kinked(objective))
+        self.put(optimizer=str(context.training.get("optimizer", "")), kinks=kinked(objective), separate=objective.separate())
         self.put(method="dense" if exact else "lanczos", arithmetic=str(objective.dtype).removeprefix("torch."))
 
     def stability(self, step: int | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .data import MATRICES
 from .spec import SpectrumSpec
 
 ROUNDING = 1e-12  # of |H| |theta|: a gradient that short is spelled as none
+FEW = 0.25  # share of all eigenvalues up to which negative ones are few
 VAGUE = 0.25  # relative error from which on an estimated share is given as its bounds
 
 
@@ -73,10 +75,13 @@ def _class_words(kind: str, counts: Counts, data: Known, spec: SpectrumSpec) -> 
     p, least = counts.negative + counts.zero + counts.positive, "" if counts.known else "at least "
     negative, positive = (f"{least}{_are(n)}" for n in (counts.negative, counts.positive))
     low = f" The smallest is {number(counts.lowest)}." if counts.lowest is not None and counts.known else ""
+    every = f"all {p:,} eigenvalues are"
+    if p == 1:
+        low, every = low.replace("The smallest", "It"), "the only eigenvalue is"
     if kind == "minimum":
-        return f"A minimum: all {p:,} eigenvalues are positive, so the loss rises in every direction.{low}", "ok"
+        return f"A minimum: {every} positive, so the loss rises in every direction.{low}", "ok"
     if kind == "maximum":
-        return f"A maximum: all {p:,} eigenvalues are negative, so the loss falls in every direction.{low}", "ok"
+        return f"A maximum: {every} negative, so the loss falls in every direction.{low}", "ok"
     if kind == "strict saddle":
         found = "" if counts.known or counts.lowest is None else f" The smallest found is {number(counts.lowest)}."
         words = f"A strict saddle: {negative} negative and {positive} positive, so the loss falls in some directions and rises"
@@ -174,11 +179,29 @@ def negative(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         words += f"The most negative is {number(counts.lowest)}. " if counts.lowest is not None and counts.lowest < 0 else ""
         if text(data, "classification") == "strict saddle":
             words += "Their number is the index of this saddle. "
-        words += "Böttcher & Wheeler found that random slices rarely show any of them."
-        source = "Böttcher & Wheeler 2022 on slices"
+        if _hidden(data, counts):
+            words += "Böttcher & Wheeler found that random slices rarely show any of them."
+            source = "Böttcher & Wheeler 2022 on slices"
     elif text(data, "classification") != "none" and not counts.known:
         words += " That none exists is not proven."
     yield Reading("Negative eigenvalues", value, words.strip(), formula, source)
+
+
+def _hidden(data: Known, counts: Counts) -> bool:
+    """Whether random directions hardly ever find a few negative eigenvalues among many.
+
+    The curvature along a random unit vector has the mean tr H / p and a standard deviation of about √(2 Σλ²) / p; negative
+    ones are hidden where the mean is more than two of these above zero and they are the fewer.
+    """
+    share = scalar(data, "negative_share")
+    bounds = np.asarray(data.get("negative_share_bounds", [np.nan, np.nan]), float)
+    share = counts.negative / max(1, counts.negative + counts.zero + counts.positive) if counts.known else share
+    share = float(bounds[1]) if share is None else share
+    if not has(data, "nodes", "weights", "parameters") or not share < FEW:
+        return False
+    nodes, weights, p = (np.asarray(data[name], float) for name in ("nodes", "weights", "parameters"))
+    mean, square = (float((weights * nodes**power).sum(-1).mean()) * float(p) for power in (1, 2))
+    return mean > 2 * math.sqrt(2 * square)
 
 
 def _estimated(data: Known, counts: Counts, p: int) -> tuple[str, str]:

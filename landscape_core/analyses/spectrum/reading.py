@@ -18,8 +18,10 @@ from .point import negative, point, zeros
 from .spec import SpectrumSpec
 
 PIECEWISE_LINEAR = "they are equal for piecewise linear networks (ReLU) without weight sharing, and differ otherwise"
+SAME = 1e-6  # relative: a curvature that rescaling has not changed
 VAGUE = 0.25  # relative standard error from which on nothing is made of an estimate
 SOLID = 0.999  # captured mass of the density that needs no word
+RESIDUAL = {"float32": 1e-6}  # relative: what rounding leaves of a residual, 1e-12 in any other arithmetic
 
 
 def reading(data: Known, spec: SpectrumSpec) -> list[Reading]:
@@ -55,6 +57,12 @@ def _largest(data: Known) -> float | None:
 def _rounding(data: Known) -> float:
     """What rounding leaves of an eigenvalue that is zero."""
     return (1e-6 if text(data, "arithmetic") == "float32" else 1e-12) * (scalar(data, "norm") or 0.0)
+
+
+def _residuals(data: Known, worst: float) -> str:
+    """How large the residuals are at most, or that rounding is all there is of them."""
+    least = RESIDUAL.get(text(data, "arithmetic"), 1e-12)
+    return f"residuals up to {number(worst, 2)}" if worst > least else "residuals at rounding"
 
 
 def _sharpness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
@@ -112,11 +120,12 @@ def _trace(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     words = f"Mean curvature {number(trace / p)}: what a random direction of unit length sees. " if p else ""
     top = np.asarray(data["eigenvalues_top"], float)
     if trace > 0 and 0 < top.size < (p or math.inf):
-        words += _held(float(top.sum()) / trace, (error or 0.0) / trace, top.size)
+        rounding = 1e-3 if text(data, "arithmetic") == "float32" else 1e-6
+        words += _held(float(top.sum()) / trace, (error or 0.0) / trace, top.size, rounding)
     if has(data, "trace_layers", "layer_names"):
         words += _largest_part(np.asarray(data["trace_layers"], float), np.asarray(data["layer_names"]), trace)
     if text(data, "trace_operator") == "ggn" and text(data, "operator_kind") == "hessian":
-        words += "From Gauss-Newton products, which have the same diagonal in this network and less noise."
+        words += "From Gauss-Newton products, which have the same diagonal here and less noise."
     formula = "sum of all eigenvalues" + (
         "" if not error else ": vᵀHv over random signs v, with the largest part taken exactly"
     )
@@ -137,13 +146,13 @@ def _largest_part(values: Array, names: Array, trace: float) -> str:
     return f"{'Most of it belongs' if values[first] > 0.5 * trace else 'The largest part belongs'} to {names[first]}. "
 
 
-def _held(share: float, relative: float, k: int) -> str:
+def _held(share: float, relative: float, k: int, rounding: float) -> str:
     """What the k largest eigenvalues hold of a trace with this relative error; nothing where that is not known well."""
     if relative > VAGUE:
         return ""
     largest = f"The {k} largest eigenvalues hold" if k > 1 else "The largest eigenvalue holds"
     words = f"{largest} {percent(share)}{plus_minus(100 * share * relative, 100)} of it"
-    return words + (": negative ones take the rest away. " if share > 1 + 2 * share * relative else ". ")
+    return words + (": negative ones take the rest away. " if share > 1 + max(2 * share * relative, rounding) else ". ")
 
 
 def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -152,8 +161,8 @@ def _outliers(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
         return
     clear, classes = gap >= 1.5, int(scalar(data, "classes") or 0)
     words = (
-        f"After the first {number(count)} the eigenvalues fall by a factor of {number(gap)}, more than anywhere else among "
-        "those resolved."
+        f"After the first{f' {number(count)}' if count > 1 else ''} the eigenvalues fall by a factor of {number(gap)}, "
+        "more than anywhere else among those resolved."
         if clear
         else f"No clear gap among those resolved: the largest factor between neighbours is {number(gap)}. Raise k to see more."
     )
@@ -168,7 +177,7 @@ def _flatness(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     value, error, p = (scalar(data, name) for name in ("effective_dimension", "effective_dimension_error", "parameters"))
     if value is None and not has(data, "effective_dimension_bounds"):
         return
-    words = f"Of {p:,.0f} directions this many are curved noticeably more than {number(spec.damping, 2)}." if p else ""
+    words = f"Of {counted(p, 'direction')} this many are curved noticeably more than {number(spec.damping, 2)}." if p else ""
     if value is None:
         low, high = (float(end) for end in np.asarray(data["effective_dimension_bounds"]))
         said = span(number(low), number(high))
@@ -214,23 +223,32 @@ def _beside(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
 def _rescaled(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     note = text(data, "rescaled_note")
     if note:
-        yield Reading("Rescaling", "not done", note, "", "", "note")
+        yield Reading("Rescaling", "not done", _capital(note), "", "", "note")
         return
     top, off = scalar(data, "rescaled_sharpness"), scalar(data, "rescaled_deviation")
     trace, invariant = scalar(data, "rescaled_trace"), scalar(data, "rescaled_invariant")
     if top is None or off is None:
         return
+    before, floor = _largest(data) or 0.0, _rounding(data)
+    before, top = settled(before, floor), settled(top, floor)
     words = (
         f"The same function with the first layer times {number(spec.rescale or 1)} and the second divided by it (the loss "
-        f"differs by {number(off, 2)}): sharpness {number(_largest(data) or 0.0)} → {number(top)}"
+        f"differs by {number(off, 2)}): sharpness {number(before)} → {number(top)}"
     )
+    changed = not math.isclose(before, top, rel_tol=SAME, abs_tol=floor)
     if trace is not None:
-        words += f", trace {number(scalar(data, 'trace') or 0.0)} → {number(trace)}"
+        first, floor = scalar(data, "trace") or 0.0, (scalar(data, "parameters") or 1) * floor
+        words += f", trace {number(settled(first, floor))} → {number(settled(trace, floor))}"
+        changed = changed or not math.isclose(first, trace, rel_tol=SAME, abs_tol=floor)
     if invariant is not None:
         words += f"; the invariant sharpness {number(scalar(data, 'sharpness_invariant') or 0.0)} → {number(invariant)}"
-    words += ". So raw curvature alone says nothing about how well a network generalises."
+    words += ". "
+    words += (
+        "So raw curvature alone says nothing about how well a network generalises."
+        if changed
+        else "Here the rescaling leaves the curvature as it is."
+    )
     formula = "W₁, b₁ → c W₁, c b₁; W₂ → W₂ / c, which was found to leave this network's function as it is"
-    before = _largest(data) or 0.0
     yield Reading(
         "Rescaling",
         f"sharpness × {number(top / before, 3)}" if before > 0 else f"sharpness {number(top)}",
@@ -257,7 +275,7 @@ def _accuracy(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         else f"{int((~flags).sum())} of {flags.size} do not meet the tolerance: their error bars are wider."
     )
     formula = f"‖Hv − λv‖ / |λ| at the top, / ‖H‖ at the bottom; tolerance {number(spec.tolerance, 2)}"
-    yield Reading("Accuracy", f"residuals up to {number(worst, 2)}", words, formula, "", "ok" if good else "warn")
+    yield Reading("Accuracy", _residuals(data, worst), words, formula, "", "ok" if good else "warn")
 
 
 def _density(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -270,9 +288,9 @@ def _density(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
         probes, steps = np.asarray(data["nodes"]).shape if has(data, "nodes") else (0, 0)
         known = int(scalar(data, "nodes_known") or 0)
         words += (
-            (f"{known} eigenvalues are taken as they were found, the rest is estimated" if known else "Estimated")
-            + f" from {probes} random vectors with {steps - known} products each; the band is one standard error. What is "
-            "closer together than the kernel is not told apart. "
+            _taken(known)
+            + f" from {counted(probes, 'random vector')} with {counted(steps - known, 'product')} each; the band is "
+            "one standard error. What is closer together than the kernel is not told apart. "
         )
     if mass < SOLID:
         words += f"{number(100 * (1 - mass), 2)} % of it lies outside the axis and is not put back by rescaling."
@@ -281,6 +299,14 @@ def _density(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     yield Reading(
         "Density", f"{number(100 * mass, 4)} % captured", words.strip(), formula, source, "ok" if mass >= 0.99 else "warn"
     )
+
+
+def _taken(known: int) -> str:
+    """How the eigenvalues come that were found before."""
+    if not known:
+        return "Estimated"
+    are = "1 eigenvalue is taken as it was" if known == 1 else f"{known:,} eigenvalues are taken as they were"
+    return f"{are} found, the rest is estimated"
 
 
 def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
@@ -298,9 +324,11 @@ def _sample(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
         words += f"Only {', '.join(spec.layers)}: the other weights are held fixed. "
     if bool(np.asarray(data.get("kinks", False))):
         words += "Kinks, such as those of ReLU, are left out, as in every automatic derivative."
-    yield Reading(
-        "Loss", f"mean over {counted(size, f'{spec.split} sample')}", words.strip(), "", "", "note" if spec.samples else "ok"
-    )
+    value = f"mean over {counted(size, f'{spec.split} sample')}"
+    if not bool(np.asarray(data.get("separate", True))):
+        value = f"of {counted(size, f'{spec.split} sample')} together"
+        words = f"Samples see each other in it, so it is no mean of losses of their own. {words}"
+    yield Reading("Loss", value, words.strip(), "", "", "note" if spec.samples else "ok")
 
 
 def _decay(data: Known, spec: SpectrumSpec) -> str:
@@ -327,7 +355,12 @@ def _decay(data: Known, spec: SpectrumSpec) -> str:
 def _notes(data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
     for note in np.atleast_1d(np.asarray(data.get("notes", []))):
         if str(note):
-            yield Reading("Note", "", str(note)[:1].upper() + str(note)[1:], "", "", "note")
+            yield Reading("Note", "", _capital(str(note)), "", "", "note")
+
+
+def _capital(words: str) -> str:
+    """With a capital at its beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def _limits(_data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
@@ -341,20 +374,28 @@ def _limits(_data: Known, _spec: SpectrumSpec) -> Iterator[Reading]:
 def _over_run(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     values = np.asarray(data["eigenvalues_top_steps"], float)
     steps = np.asarray(data["steps"])
-    top = values[:, 0]
+    # Rounding leaves this much of a checkpoint's eigenvalue that is zero, seen from the largest of all.
+    floor = 1e-12 * float(np.nanmax(np.abs(values)))
+    top = np.where(np.abs(values[:, 0]) <= floor, 0.0, values[:, 0])
     first = int(np.nanargmax(top))
+    highest = number(float(top[first]), 4)
     ends = f"{number(float(top[0]))} at step {steps[0]:,} and {number(float(top[-1]))} at the end"
     words = f"Highest at step {steps[first]:,}; {ends}."
-    yield Reading("Sharpness over training", f"up to {number(float(top[first]), 4)}", words, "λ₁ at every checkpoint shown")
+    if steps.size > 1:
+        yield Reading("Sharpness over training", f"up to {highest}", words, "λ₁ at every checkpoint shown")
+    else:
+        words = f"At step {steps[0]:,}, the only checkpoint: how it changed in training is not known."
+        yield Reading("Sharpness", highest, words, "λ₁")
     yield limit_row(data, top, "" if spec.operator == "hessian" else f"the {MATRICES[spec.operator]}")
     bottom = np.asarray(data.get("eigenvalue_bottom_steps", []), float)
     if np.isfinite(bottom).any():
         yield _smallest(bottom, steps, spec.zero_tolerance * float(np.nanmax(np.abs(values))))
     residual = float(np.nanmax(np.asarray(data["residuals_top_steps"], float)))
-    words = f"{counted(scalar(data, 'products') or 0, 'matrix-vector product')}; each checkpoint starts from the one before."
+    words = f"{counted(scalar(data, 'products') or 0, 'matrix-vector product')}"
+    words += "; each checkpoint starts from the one before." if steps.size > 1 else "."
     yield Reading(
         "Accuracy",
-        f"residuals up to {number(residual, 2)}",
+        _residuals(data, residual),
         words,
         "‖Hv − λv‖ / |λ|",
         "",
@@ -367,6 +408,9 @@ def _smallest(bottom: Array, steps: Array, zero: float) -> Reading:
     low = int(np.nanargmin(bottom))
     least, last = (settled(float(bottom[i]), zero) for i in (low, -1))
     end = f"{number(last)} at the end." if math.isfinite(last) else "not known at the end."
+    if steps.size == 1:
+        none = "" if least < 0 else "No negative eigenvalue was found, but none is excluded. "
+        return Reading("Smallest eigenvalue", number(least), f"{none}At step {steps[0]:,}, the only checkpoint.")
     if least < 0:
         return Reading("Smallest eigenvalue", f"down to {number(least)}", f"Most negative at step {steps[low]:,}; {end}")
     words = f"No negative eigenvalue was found down to {number(least)} (step {steps[low]:,}), but none is excluded; {end}"

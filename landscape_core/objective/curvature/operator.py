@@ -68,8 +68,11 @@ class CurvatureOperator:
         """What a person must know about the products made so far: one sentence each."""
         found = [*self._notes.values()]
         if self._zeros:
-            which = "all" if self._zeros == self._products else f"{self._zeros} of"
-            found.append(f"{which} {self._products} products were exactly zero: the loss has no curvature there")
+            which = f"all {self._products}" if self._zeros == self._products else f"{self._zeros} of {self._products}"
+            were = f"{which} products were" if self._zeros > 1 else f"{which} products was"
+            were = "the only product was" if self._products == 1 else were
+            along = "along those directions" if self._zeros > 1 else "along that direction"
+            found.append(f"{were} exactly zero: the loss has no curvature {along}")
         return tuple(found)
 
     # -- products ---------------------------------------------------------------------------------------------------
