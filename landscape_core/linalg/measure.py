@@ -285,7 +285,8 @@ def _kernel(places: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:
 def share_at_least(seen: float, probes: int, size: int | None = None, *, least: int = 2) -> float:
     """The smallest share of `size` dimensions of which so many probes have `seen` or more on average in 10 of 1000 cases.
 
-    Where the size is unknown: of as few as can be, `least`, or those in which the share is a single one.
+    Where the size is unknown: of as few as can be, `least`, or those in which the share is a single one. At most `seen`: of
+    less than one dimension the law is so skewed that even a share of `seen` has as much in fewer cases than that.
     """
     seen, tail = min(seen, 1 - 1e-12), 1 - CONFIDENCE
 
@@ -294,4 +295,6 @@ def share_at_least(seen: float, probes: int, size: int | None = None, *, least: 
         return 1 - float(betainc(n * share / 2, n * (1 - share) / 2, seen)) - tail
 
     first = 1e-12 if size is None else 1e-3 / (probes * size)
-    return float(brentq(above, first, seen, xtol=1e-14)) if seen > first and above(first) < 0 else 0.0
+    if seen <= first or above(first) >= 0:
+        return 0.0
+    return float(brentq(above, first, seen, xtol=1e-14)) if above(seen) > 0 else seen

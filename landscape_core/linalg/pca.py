@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,14 @@ def pca(points: Tensor, k: int, *, centered: bool = False) -> PCA:
     """Principal axes of points `(t, p)` about the last one (default) or about their mean.
 
     By the eigenvectors of the `(t, t)` Gram matrix in float64, so p may be large. Raises InputError if the points span fewer
-    than k dimensions. Li et al., "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018 (their code centres).
+    than k dimensions, or are not finite. Li et al., "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018 (their code
+    centres).
     """
     offsets = (points - (points.double().mean(0).to(points.dtype) if centered else points[-1])).double()
+    largest = float(offsets.abs().max()) if offsets.numel() else 0.0
+    if not math.isfinite(largest):
+        raise InputError("the trajectory has no axes: its points, or their distances, are not finite")
+    offsets = offsets / (largest or 1.0)  # squares neither overflow nor vanish; shares and axes know no scale
     gram = offsets @ offsets.T
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)

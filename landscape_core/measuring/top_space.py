@@ -75,6 +75,11 @@ def classes_of(objective: Objective) -> int:
     return shape[classes.dim if classes is not None else 1] if known and len(shape) > 1 else 0
 
 
+def softmax_of(objective: Objective) -> bool:
+    """Whether the loss is one of classes by the logarithm of their softmax: squared error of scores for classes is not."""
+    return objective.nature.classes is not None
+
+
 def chance_bounds(k: int, p: int) -> tuple[float, float]:
     """What a random direction's share of a k-dimensional space lies between in 99 of 100 cases: Beta(k/2, (p - k)/2).
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from landscape_core.linalg import Quadrature, SpectralMeasure, function_of, share_bounds, student
+from landscape_core.linalg.measure import share_at_least
 from landscape_core.specs import InputError
 
 from .test_lanczos import rotated, tailed
@@ -185,3 +186,11 @@ def test_rows_are_the_whole_measure():
     assert (whole.weights * whole.nodes).sum(1) * len(values) == pytest.approx(
         measure.known.sum() + measure.size * (measure.weights * measure.nodes).sum(1)
     )
+
+
+def test_the_least_share_is_one_of_what_was_seen_however_small_that_is():
+    assert share_at_least(2.552e-6, 2, 259) == 2.552e-6  # of so little the law gives nothing at all in 99 of 100 cases
+    for size, probes in ((259, 2), (12, 1), (100_000, 8), (None, 3)):
+        least = [share_at_least(float(seen), probes, size) for seen in np.geomspace(1e-15, 1, 60)]
+        assert all(0 <= low <= seen for low, seen in zip(least, np.geomspace(1e-15, 1, 60), strict=True))
+    assert 0.3 < share_at_least(0.5, 2, 259) < 0.5

@@ -69,3 +69,19 @@ def test_a_random_walk_on_its_principal_axes_is_a_lissajous_figure():
         cosine_ = np.cos(np.pi * (i + 1) * (np.arange(1000) + 0.5) / 1000)
         assert np.allclose(path[:, i] / np.abs(path[:, i]).max(), cosine_, atol=0.01)
     assert (path**2).sum() == pytest.approx(random_walk_share(np.arange(1000), 2, centered=True))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_axes_and_shares_know_no_scale(scale):
+    points = torch.randn(8, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, plain = pca(points * scale, 2), pca(points, 2)
+    assert np.allclose(found.shares, plain.shares)
+    assert torch.allclose(found.axes, plain.axes)
+
+
+@pytest.mark.parametrize("far", [float("nan"), float("inf")])
+def test_points_that_are_not_finite_have_no_axes(far):
+    points = torch.randn(6, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    points[2, 3] = far
+    with pytest.raises(InputError, match="not finite"):
+        pca(points, 2)

@@ -14,7 +14,7 @@ ANALYSIS = Analysis(
     "Inside or outside",
     "Does training need the top of the Hessian, where the gradient lies, or the rest?",
     CounterfactualSpec,
-    version=4,
+    version=5,
     order=31,
     icon="counterfactual",
     form=(

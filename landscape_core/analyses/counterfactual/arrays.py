@@ -41,6 +41,7 @@ ARRAYS = (
     Variable("k", "Eigenvectors that span the top space."),
     Variable("baseline", "What of a random direction lies in it: k / p.", unit="share"),
     Variable("parameters", "Parameters of the network."),
+    Variable("theta_norm", "Norm of the weights at the checkpoint.", unit="L2"),
     Variable("sample_size", "Samples of the loss.", unit="samples"),
     Variable("optimizer", "Optimiser of all branches."),
     Variable("lr", "Learning rate of the first step."),

@@ -154,6 +154,7 @@ class _Experiment:
             "k": self.k,
             "baseline": self.k / len(self.origin),
             "parameters": len(self.origin),
+            "theta_norm": float(self.origin.double().norm()),
             "sample_size": self.objective.size(),
             "optimizer": training.optimizer,
             "lr": self._rate(self.start),

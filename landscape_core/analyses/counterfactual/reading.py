@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...drawing.known import Known, scalar, text
-from ...drawing.numbers import counted, number, percent
+from ...drawing.numbers import ROUNDING, counted, number, percent, settled
 from ...drawing.sources import SONG
 from ...drawing.statement import Reading, Verdict
 from ...specs import Array
@@ -141,6 +141,7 @@ def _branches(data: Known, _spec: CounterfactualSpec) -> Iterator[Reading]:
     ends = []
     for name in ("free", "outside", "inside", "random"):
         loss, way = float(_curve(data, name, end)[-1]), float(np.asarray(data[f"distance_{name}"], float)[-1])
+        way = settled(way, ROUNDING * (scalar(data, "theta_norm") or 0.0))
         ends.append(f"{name} {number(loss)}, {number(way)} away" if np.isfinite(loss) else f"{name} has diverged")
     words = f"At the last step, {'the loss that is trained' if end else 'loss'} and distance: {'; '.join(ends)}."
     yield Reading("Where they end", "", words, "loss over the whole sample; ‖θ − θ₀‖")

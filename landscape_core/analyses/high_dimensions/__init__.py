@@ -16,7 +16,7 @@ ANALYSIS = Analysis(
     "High dimensions",
     "Which three-dimensional intuitions fail here?",
     HighDimensionsSpec,
-    version=5,
+    version=6,
     order=40,
     icon="high_dimensions",
     form=(

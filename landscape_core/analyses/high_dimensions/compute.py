@@ -14,7 +14,7 @@ from ...linalg.operators import generator
 from ...measuring.context import Context, Trajectory
 from ...measuring.growing import Growing, Running
 from ...measuring.path import evenly, own_step, stored_statistics
-from ...measuring.top_space import classes_of, dense_allowed
+from ...measuring.top_space import classes_of, dense_allowed, softmax_of
 from ...objective import Objective
 from ...specs import InputError
 from .laws import depth_profile
@@ -74,7 +74,7 @@ def _over_path(spec: HighDimensionsSpec, context: Context, objective: Objective,
     outputs = (objective.nature.scores or (2,))[-1]
     outliers = min(size, spec.k or max(1, outputs - 1))
     flat, zero = spec.tolerances(size)
-    growing.put(parameters=size, sample_size=objective.size(), classes=classes_of(objective))
+    growing.put(parameters=size, sample_size=objective.size(), classes=classes_of(objective), softmax=softmax_of(objective))
     growing.put(
         steps=np.array(steps), curvature_steps=np.array(looked, dtype=int), outliers=outliers, **_lengths(thetas), **facts
     )
@@ -237,7 +237,7 @@ def _counted(
     if exact:
         matrix = operator.dense().double()
         if not bool(matrix.isfinite().all()):
-            growing.note("where weights overflow, eigenvalues are not counted")
+            growing.note("where the Hessian is not finite, eigenvalues are not counted")
             return {}
         values = torch.linalg.eigvalsh((matrix + matrix.T) / 2).cpu().numpy()
         growing.done[stage] = size
@@ -271,7 +271,10 @@ def _shares(spec: HighDimensionsSpec, nodes: Any, weights: Any, size: int, outli
     (below, beyond), (inside, above), (negative, most) = counts
     least = max(0.0, inside - beyond)
     # Ritz values approach eigenvalues from within, so the estimate of the top is from below: the largest of the probes.
-    top = max(float(np.sort(row)[::-1][:outliers].sum()) for row in nodes)
+    tops = {
+        name: max(float(np.sort(row)[::-1][:outliers].sum()) for row in values)
+        for name, values in (("trace", nodes), ("absolute", np.abs(nodes)))
+    }
     found = {
         "sharpness": float(nodes.max()),
         "flat_share": (least + above - below) / 2,
@@ -281,6 +284,9 @@ def _shares(spec: HighDimensionsSpec, nodes: Any, weights: Any, size: int, outli
     }
     for name, (value, error) in sums.items():
         known = value > 0 and error < VAGUE * value
-        part = found[f"top_{name}_share"] = top / value if known else float("nan")
+        part = tops[name] / value if known else float("nan")
+        if name == "absolute" and known:
+            part = min(part, 1.0)  # that they hold no more than all is sure, whatever is estimated
+        found[f"top_{name}_share"] = part
         found[f"top_{name}_share_error"] = abs(part) * error / value if known else float("nan")
     return found

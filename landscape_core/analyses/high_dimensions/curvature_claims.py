@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...drawing.known import Known, has, scalar
-from ...drawing.numbers import number, percent
+from ...drawing.numbers import ROUNDING, counted, number, percent, plus_minus
 from ...specs import Array
 from . import laws
 from .claim import FAILS, GEOMETRY, HOLDS, LARGE, LAW, OPEN, SURE, Claim
@@ -83,19 +83,21 @@ def _flat(data: Known) -> Claim:
 
 
 def _largest(data: Known) -> Iterator[Claim]:
-    """The share of the largest in the sum of |eigenvalue|: of a trace, where negative ones take away, any share is possible."""
+    """The share of the largest |eigenvalue| in their sum: of a trace, where negative ones take away, any share is possible."""
     of_all, of_trace = np.asarray(data["top_absolute_share"], float), np.asarray(data["top_trace_share"], float)
     known = np.flatnonzero(np.isfinite(of_all))
     if not known.size:
         return
     p, k, last = scalar(data, "parameters") or 2.0, scalar(data, "outliers") or 1.0, known[-1]
     share, error, trace = float(of_all[last]), SURE * float(_errors(data, "top_absolute_share")[last]), float(of_trace[last])
-    measured = f"{k:.0f} of {p:,.0f} eigenvalues hold{'s' if k == 1 else ''} {percent(share)} of the sum of |λ|"
-    measured += f", {percent(trace)} of the trace" if math.isfinite(trace) else ""
+    which = "the only eigenvalue holds" if p == 1 else f"{k:.0f} of {counted(p, 'eigenvalue')} hold{'s' if k == 1 else ''}"
+    measured = f"{which} {percent(share)} of the sum of |λ|"
+    spread = plus_minus(100 * float(_errors(data, "top_trace_share")[last]), 100)
+    measured += f", the largest {percent(trace)}{spread} of the trace" if math.isfinite(trace) else ""
     words = []
-    if trace > 1:
+    if trace > 1 + max(ROUNDING, SURE * float(_errors(data, "top_trace_share")[last])):
         words.append("Negative eigenvalues take away from the trace, so the largest can hold more than all of it.")
-    if (scalar(data, "classes") or 0) == k + 1:
+    if (scalar(data, "softmax") or 0.0) > 0 and (scalar(data, "classes") or 0) == k + 1:
         words.append("With softmax, one less than there are classes are expected to stand out.")
     yield Claim(
         "A few directions hold most of the curvature",
@@ -106,7 +108,7 @@ def _largest(data: Known) -> Iterator[Claim]:
         FAILS if share + error <= 0.5 else HOLDS if share - error > max(0.5, LARGE * k / p) else OPEN,
         ("a few directions bend far more than the rest", "half of the curvature or more lies in the other directions"),
         " ".join(words),
-        "Σ of the largest λ / Σ |λ|; / tr H",
+        "Σ of the largest |λ| / Σ |λ|; Σ of the largest λ / tr H",
         "Papyan 2018, arXiv:1811.07062",
     )
 

@@ -57,7 +57,7 @@ def figure(
     if not traces:
         return message_figure(said[0], dark=dark, title=heading, color=color)
     done, count = int(np.isfinite(data["loss"]).sum()), np.size(data["steps"])
-    left = f"{count - done} of {count} checkpoints overflow and are left out." if done < count else ""
+    left = f"{count - done} of {count} checkpoints are not finite and are left out." if done < count else ""
     growing = [left if "products" in data else f"Growing: {done} of {count} checkpoints."] if left else []
     layout = base_layout(colors, heading, color=color, caption=[*growing, *said], compact=compact)
     layout |= axes | {"showlegend": True, "legend": legend_below(compact), "hovermode": "closest", "uirevision": kind}

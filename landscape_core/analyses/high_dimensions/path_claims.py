@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...drawing.known import Known, scalar
-from ...drawing.numbers import counted, number, percent, plus_minus, span
+from ...drawing.numbers import ROUNDING, counted, number, percent, plus_minus, span
 from ...specs import Array
 from . import laws
 from .claim import FAILS, GEOMETRY, HOLDS, LARGE, OPEN, SAYING, START, WIDE, Claim, median, signed
@@ -120,7 +120,7 @@ def lengths(data: Known) -> Iterator[Claim]:
             f"random vectors of one kind differ by {percent(width, 2)} of their norm",
             FAILS if moved > LARGE * thin else HOLDS if moved <= thin <= WIDE else OPEN,
             ("the norm changes no more than random vectors differ", "the norm changes more than random vectors differ"),
-            f"A law of random vectors; the way gone is {number(float(way[-1] / norms[0]), 2)} times the first norm.",
+            f"A law of random vectors; the way gone is {_times(float(way[-1] / norms[0]))} the first norm.",
             "‖N(0, I)‖ = √p ± 1/√2",
             GEOMETRY,
         )
@@ -143,6 +143,10 @@ def lengths(data: Known) -> Iterator[Claim]:
     known = (gone > 0) & (way > 0) & np.isfinite(way)
     if known.sum() > 2:
         yield _walk(data, p, gone, way, known)
+
+
+def _times(ratio: float) -> str:
+    return "no more than rounding of" if ratio <= ROUNDING else f"{number(ratio, 2)} times"
 
 
 def _walk(data: Known, p: float, gone: Array, way: Array, known: Array) -> Claim:

@@ -9,7 +9,7 @@ ANALYSIS = Analysis(
     "Gradient overlap",
     "Does gradient descent live in a tiny subspace?",
     OverlapSpec,
-    version=4,
+    version=5,
     order=30,
     icon="overlap",
     form=(

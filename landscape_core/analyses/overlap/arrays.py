@@ -1,4 +1,4 @@
-"""What the Result holds over t checkpoints; NaN where one is still to come, or its loss overflows."""
+"""What the Result holds over t checkpoints; NaN where one is still to come, or its loss is not finite."""
 
 from ...specs import CURVATURE, SLOPE, Variable
 
@@ -43,6 +43,8 @@ ARRAYS = (
     Variable("classes", "Classes that the network tells apart; 0 where it is no classifier."),
     Variable("reference_step", "Step whose space the others are held against.", unit="steps"),
     Variable("parameters", "Parameters of the network."),
+    Variable("softmax", "Whether the loss is a cross-entropy or another of the log-probabilities of classes."),
+    Variable("reduction", "What the loss is of losses of single samples: mean or sum; empty where it is of no such losses."),
     Variable("sample_size", "Samples of the loss.", unit="samples"),
     Variable("minibatch_size", "Samples of a mini-batch; 0 for none.", unit="samples"),
     Variable("weight_decay", "Weight decay of the run, which is in none of the plain arrays."),

@@ -25,6 +25,7 @@ from ...measuring.top_space import (
     rounding_floor,
     shares_along,
     size_of_space,
+    softmax_of,
     top_space,
 )
 from ...objective import Objective
@@ -39,7 +40,7 @@ def run(spec: OverlapSpec, context: Context) -> Running:
     """The overlap as a Result names it; yields the curves as checkpoint after checkpoint is finished.
 
     The displacement is the way to the next checkpoint shown, since a run keeps no update vectors. NaN where a checkpoint is
-    still to come or its loss overflows (no products then, and a note), and shares also where the gradient is not longer than
+    still to come or its loss is not finite (no products then, and a note), and shares also where the gradient is no longer than
     `gradient_floor`, what rounding of the weights makes. Where weight decay is a part of the loss that is trained (SGD, Adam),
     what is of L + wd/2 |theta|^2 ends in `_trained`: its gradient is g + wd theta, its Hessian H + wd has the same top space.
     """
@@ -65,8 +66,15 @@ class _Overlap:
         self.bases: dict[int, Tensor] = {}
         self.growing = Growing(context)
         self.growing.note(*stored_statistics(spec, self.objective))
-        if any(part is not None for part in self.chosen) and not self.objective.separate():
-            if drawn := _drawable(self.chosen, self.objective):
+        self.separate = _separate(self.objective)
+        if any(part is not None for part in self.chosen) and not self.separate:
+            drawn = _drawable(self.chosen, self.objective)
+            if drawn and self.separate is None:
+                self.growing.note(
+                    "the loss is not finite at the weights that were opened: whether that of a mini-batch is a part of "
+                    "it is not known there"
+                )
+            elif drawn:
                 self.growing.note(
                     "samples of a batch see each other in this loss: that of a mini-batch is another loss, and its gradients "
                     "do not add up to the full one"
@@ -91,6 +99,8 @@ class _Overlap:
             "baseline_bounds": np.array(chance_bounds(k, p)),
             "persistence_chance": common_by_chance(k, p),
             "classes": classes_of(self.objective),
+            "softmax": softmax_of(self.objective),
+            "reduction": self.objective.reduction if self.separate else "",
             "reference_step": self.steps[self.at],
             "parameters": p,
             "sample_size": self.objective.size(),
@@ -114,7 +124,9 @@ class _Overlap:
                 raise InputError(f"step {step:,}: {error}") from None
             yield self._report(f"step {step:,}")
         if not np.isfinite(self.series["loss"]).any():
-            raise InputError("the loss overflows or is undefined at every checkpoint")
+            found = {_not_finite(theta) for theta in self.thetas}
+            what = found.pop() if len(found) == 1 else "weights or loss are not finite"
+            raise InputError(f"{what} at every checkpoint")
         self._put()
         self.growing.put(products=np.nansum(self.series["products_steps"]))
         return self.growing.arrays
@@ -125,7 +137,7 @@ class _Overlap:
         loss, gradient = objective.loss(theta), objective.gradient(theta)
         if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
             series["products_steps"][i] = series["warm"][i] = 0
-            self.growing.note(f"step {self.steps[i]:,} is left out: the loss overflows or is undefined there")
+            self.growing.note(f"step {self.steps[i]:,} is left out: {_not_finite(theta)} there")
             return
         operator = objective.hessian(theta) if spec.operator == "hessian" else objective.gauss_newton(theta)
         start = self._start(i)
@@ -262,6 +274,18 @@ def _minibatches(spec: OverlapSpec, objective: Objective) -> list[Tensor | None]
     if spec.minibatch_size >= n:
         return [None] if spec.minibatches else []
     return [torch.randperm(n, generator=generator(spec.seed, i))[: spec.minibatch_size] for i in range(spec.minibatches)]
+
+
+def _not_finite(theta: Tensor) -> str:
+    """What is not finite where there is no loss with a gradient."""
+    return "the loss overflows or is undefined" if bool(theta.isfinite().all()) else "the weights are not finite"
+
+
+def _separate(objective: Objective) -> bool | None:
+    """Whether the samples of a batch do not see each other; None where no finite loss shows it."""
+    if objective.separate():
+        return True
+    return None if not (objective.coupled or math.isfinite(objective.loss())) else False
 
 
 def _drawable(chosen: list[Tensor | None], objective: Objective) -> bool:

@@ -55,7 +55,7 @@ def figure(
     if not has(data, "steps", "eigenvalues") or not known.any():
         return message_figure("Waiting for the first checkpoint…", dark=dark, title=heading, color=color)
     colors = theme(dark)
-    left = "" if known.all() else f"{int((~known).sum())} of {steps.size} checkpoints overflow and are left out."
+    left = "" if known.all() else f"{int((~known).sum())} of {steps.size} checkpoints are not finite and are left out."
     said = [left if "products" in data else f"Growing: {int(known.sum())} of {steps.size} checkpoints."] if left else []
     tint = color or cuts(dark)[0]
     if kind == "eigenvalues":

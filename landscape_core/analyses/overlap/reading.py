@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...drawing.known import Known, scalar
+from ...drawing.known import Known, scalar, text
 from ...drawing.limits import limit_row
 from ...drawing.numbers import ROUNDING, counted, number, percent, percents
 from ...drawing.sources import GUR_ARI, PAPYAN, SONG
@@ -176,7 +176,7 @@ def _k(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
         "‖Uᵀg‖² / ‖g‖², k − 1 columns",
         "",
     )
-    if spec.k is None and int(scalar(data, "classes") or 0) == k:
+    if spec.k is None and (scalar(data, "softmax") or 0.0) > 0 and int(scalar(data, "classes") or 0) == k:
         rest = float(np.median(full - less))
         words += (
             " Hypothesis: softmax makes k − 1 outliers, one less than there are classes, so the last direction holds little. "
@@ -265,7 +265,9 @@ def _sample(data: Known, spec: OverlapSpec) -> Iterator[Reading]:
     elif decay:
         words = f"The run's weight decay of {number(decay)} is in neither gradient nor Hessian: this is the plain loss. "
     words += "The gradient is that of the loss, not an optimiser's update, which a run does not keep."
-    yield Reading("Loss", f"mean over {counted(size, f'{spec.split} sample')}", words, "", "", "note" if spec.samples else "ok")
+    reduction = text(data, "reduction")
+    value = f"{reduction} over {counted(size, f'{spec.split} sample')}" if reduction else counted(size, f"{spec.split} sample")
+    yield Reading("Loss", value, words, "", "", "note" if spec.samples else "ok")
 
 
 def _zero(data: Known, _spec: OverlapSpec) -> Iterator[Reading]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...drawing.known import Known, has, scalar, text
-from ...drawing.numbers import number, percent, plus_minus, settled, span
+from ...drawing.numbers import ROUNDING, number, percent, plus_minus, settled, span
 from ...drawing.sources import BOETTCHER, LI
 from ...drawing.statement import Reading, Verdict
 from .spec import SurfaceSpec
@@ -132,7 +132,7 @@ def _trace(data: Known) -> Iterator[Reading]:
     if held is None:
         verdict = "note"
         words += " The trace is not known well enough for a share of it."
-    elif held > 1:
+    elif held > 1 + max(ROUNDING, 2 * (scalar(data, "trace_share_error") or 0.0)):
         words += " More than all of it: elsewhere negative curvature takes away."
     elif held < 0:
         words += " Below zero: the slice and the whole bend opposite ways on average."

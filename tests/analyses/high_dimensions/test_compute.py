@@ -128,6 +128,8 @@ def test_eigenvalues_are_counted_as_in_the_dense_matrix(plain):
         assert result["flat_share"][i] == pytest.approx((np.abs(values) < 1e-4 * norm).mean())
         assert result["negative_share"][i] == pytest.approx((values < -1e-6 * norm).mean())
         assert result["top_trace_share"][i] == pytest.approx(values[-2:].sum() / values.sum())
+        largest = np.sort(np.abs(values))[-2:]
+        assert result["top_absolute_share"][i] == pytest.approx(largest.sum() / np.abs(values).sum())
     assert not result["flat_share_error"].any()
     assert result.provenance["counts"]["products"] == len(STEPS) * result["parameters"] == result["products"]
     assert result.provenance["counts"]["gradients"] == len(STEPS) + DRAWS
@@ -173,7 +175,59 @@ def test_it_grows_and_goes_on_without_repeating_a_checkpoint(method, monkeypatch
     assert np.isfinite(other["loss"]).all()
 
 
-def test_weights_that_overflow_are_left_out_and_not_asked_for_curvature():
+@pytest.mark.parametrize("method", ["dense", "lanczos"])
+def test_weights_of_1e200_have_a_reading_all_the_same(method):
+    given = context()
+    path = given.own_path()
+    thetas = path.thetas.clone()
+    thetas[-1] *= 1e200
+    result = measured(dataclasses.replace(given, own_path=lambda: Trajectory(path.steps, thetas)), method=method)
+    assert np.isnan(result["explained_variance"])  # of one point far away they span one dimension
+    for row in reading(result):
+        assert not any(word in row.value + row.words for word in ("nan", "not a number", "∞"))
+
+
+@pytest.mark.parametrize(("p", "method"), [(1, "dense"), (1, "lanczos"), (3, "dense")])
+def test_where_all_bends_downwards_the_largest_hold_a_share_and_no_negative_one(p, method):
+    """L = -sum |x theta|^2 / 2: the largest |eigenvalue| are those far below zero."""
+    x = torch.diag(torch.arange(1.0, p + 1, dtype=torch.float64))
+    objective = Objective(
+        nn.Linear(p, 1, bias=False), lambda z, y: -z.square().mean(), (x, torch.zeros(p, 1)), dtype=torch.float64
+    )
+    path = Trajectory((0, 1, 2), torch.stack([objective.theta * scale for scale in (1.0, 1.1, 1.2)]))
+    result = measured(Context(objective, own_path=lambda: path), method=method, k=1)
+    assert result["top_absolute_share"] == pytest.approx(np.full(3, p**2 / sum(i**2 for i in range(1, p + 1))), rel=0.2)
+    claim = next(claim for claim in claims(result) if claim.hypothesis.startswith("A few directions"))
+    assert "−" not in claim.measured
+    assert ("the only eigenvalue holds 100 %" in claim.measured) == (p == 1)
+
+
+def test_softmax_is_spoken_of_where_the_loss_has_one():
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(30, 4, generator=generator), torch.randint(0, 3, (30,), generator=generator)
+    for loss, softmax in (
+        (F.cross_entropy, True),
+        (lambda z, y: F.nll_loss(z.log_softmax(1), y), True),
+        (lambda z, y: F.mse_loss(z, F.one_hot(y, 3).to(z)), False),
+    ):
+        accuracy = {"accuracy": lambda z, y: (z.argmax(1) == y).double().mean()}
+        objective = Objective(nn.Linear(4, 3), loss, (x, y), dtype=torch.float64, metrics=accuracy)
+        path = Trajectory((0, 1, 2), torch.stack([objective.theta * scale for scale in (1.0, 1.1, 1.2)]))
+        result = measured(Context(objective, own_path=lambda path=path: path))
+        assert result["classes"] == 3
+        assert any("softmax" in row.words for row in reading(result)) == softmax
+
+
+def test_a_way_of_rounding_is_not_spelled(plain):
+    result = plain[1]
+    way = np.full(6, 1e-17)
+    way[0] = 0.0
+    rows = {row.name: row.words for row in reading(changed(result, displacement=way, theta_norm=np.ones(6)))}
+    words = next(words for name, words in rows.items() if "thin shell" in name)
+    assert "the way gone is no more than rounding of the first norm" in words
+
+
+def test_weights_that_are_not_finite_are_left_out_and_not_asked_for_curvature():
     given = context()
     path = given.own_path()
     thetas = path.thetas.clone()
@@ -184,7 +238,7 @@ def test_weights_that_overflow_are_left_out_and_not_asked_for_curvature():
     assert np.isfinite(result["flat_share"][3])
     for kind in KINDS:
         words = high_dimensions_figure(result, kind=kind).layout.title.subtitle.text
-        assert "1 of 6 checkpoints overflow" in words
+        assert "1 of 6 checkpoints are not finite" in words
         assert not any(word in words for word in ("nan", "not a number"))
     assert reading(result)
 

@@ -54,6 +54,8 @@ def overlap(level: float = 0.8, kind: str = "reference", **fields: Any) -> Resul
         "classes": 10,
         "reference_step": 2000,
         "parameters": PARAMETERS,
+        "softmax": True,
+        "reduction": "mean",
         "sample_size": 1437,
         "minibatch_size": 64,
         "weight_decay": 0.0,
@@ -84,7 +86,14 @@ def counterfactual(inside: float = 0.01, outside: float = 0.95, **fields: Any) -
         arrays[f"loss_{name}"] = 0.17 - drop * (0.17 - free)
         arrays[f"distance_{name}"] = np.linspace(0, 2 * drop, steps.size)
         arrays[f"drop_{name}"] = drop
-    arrays |= {"start": 200, "k": 10, "baseline": 10 / PARAMETERS, "parameters": PARAMETERS, "sample_size": 1437}
+    arrays |= {
+        "start": 200,
+        "k": 10,
+        "baseline": 10 / PARAMETERS,
+        "parameters": PARAMETERS,
+        "theta_norm": 12.0,
+        "sample_size": 1437,
+    }
     arrays |= {"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 64, "own_settings": True}
     arrays |= {"drop_chance": 0.06, "trained_decay": 0.0, "notes": np.array([""])}
     return result(arrays | {"products": 579}, CounterfactualSpec(**fields), "run@200", "counterfactual")

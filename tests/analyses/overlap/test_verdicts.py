@@ -196,6 +196,46 @@ def test_a_batch_whose_samples_see_each_other_is_said_to_have_another_loss() -> 
     spec = OverlapSpec(k=2, minibatch_size=8, minibatches=2, method="dense")
     told = analysed("overlap", spec, other, None, None)
     assert any("see each other" in item.words for item in reading(told) if item.name == "Note")
+    assert row(told, "Loss").value == "40 train samples"
+    assert row(result, "Loss").value == "mean over 40 train samples"
+    summed = Objective(nn.Linear(4, 3), lambda z, _: z.sin().sum(), (x, torch.zeros(40)), dtype=torch.float64, reduction="sum")
+    path = Trajectory((0, 1), torch.stack([summed.theta, 0.9 * summed.theta]))
+    told = analysed("overlap", spec, dataclasses.replace(given, objective=summed, own_path=lambda: path), None, None)
+    assert row(told, "Loss").value == "sum over 40 train samples"
+
+
+@pytest.mark.parametrize("far", [float("nan"), 1e200])
+def test_weights_without_a_loss_tell_nothing_of_samples_that_see_each_other(far: float) -> None:
+    given, _ = trained(0.0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    batch = next(iter(given.objective.batches()))
+    first = Objective(net, F.mse_loss, (batch.inputs, batch.targets), dtype=torch.float64).theta
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(far)
+    objective = Objective(net, F.mse_loss, (batch.inputs, batch.targets), dtype=torch.float64)
+    path = Trajectory((0, 1), torch.stack([first, first * far]))
+    spec = OverlapSpec(k=2, minibatch_size=8, minibatches=2, method="dense")
+    told = analysed("overlap", spec, dataclasses.replace(given, objective=objective, own_path=lambda: path), None, None)
+    notes = "; ".join(item.words for item in reading(told) if item.name == "Note")
+    assert "see each other" not in notes
+    assert ("the weights are not finite there" in notes, "overflows" in notes) == (far != far, far == far)
+    assert np.isfinite(told["loss"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_one_direction_less_than_classes_is_a_matter_of_softmax(softmax: bool) -> None:
+    given, _ = trained(0.0)
+    x = next(iter(given.objective.batches())).inputs
+    y = torch.arange(len(x)) % 3
+    loss = F.cross_entropy if softmax else lambda z, y: F.mse_loss(z, F.one_hot(y, 3).to(z))
+    accuracy = {"accuracy": lambda z, y: (z.argmax(1) == y).double().mean()}
+    objective = Objective(nn.Linear(4, 3), loss, (x, y), dtype=torch.float64, metrics=accuracy)
+    path = Trajectory((0, 1), torch.stack([objective.theta, 0.9 * objective.theta]))
+    spec = OverlapSpec(minibatch_size=8, minibatches=2, method="dense")
+    told = analysed("overlap", spec, dataclasses.replace(given, objective=objective, own_path=lambda: path), None, None)
+    assert (int(told["classes"]), int(told["k"])) == (3, 3)
+    assert ("softmax" in row(told, "k − 1 directions").words) == softmax
 
 
 @pytest.mark.foreign

@@ -602,3 +602,13 @@ def test_vtk_is_a_structured_grid():
     assert {f"SCALARS {name} double 1" for name in ("loss", "accuracy", "error", "loss_test")} <= set(text)
     with pytest.raises(InputError, match="dimensions=2"):
         content(synthetic.lines(), ".vtk")
+
+
+@pytest.mark.parametrize(
+    ("share", "error", "more"), [(1 + 4e-16, 0.0, False), (1.08, 0.05, False), (1.2, 0.05, True), (1.01, 0.0, True)]
+)
+def test_negative_curvature_takes_away_where_the_share_is_beyond_all_of_it(share: float, error: float, more: bool) -> None:
+    trace = {"hessian_trace": 5.0, "hessian_trace_standard_error": 5 * error, "trace_share_baseline": 0.1}
+    found = {"hessian_top": 4.0, "hessian_bottom": 1.0, "trace_share": share, "trace_share_error": error}
+    row = next(row for row in reading(changed(synthetic.plane(), **trace, **found)) if row.name == "Trace in the picture")
+    assert ("negative curvature takes away" in row.words) == more
