@@ -32,26 +32,8 @@ def settle(objective: PlainObjective, split: Split) -> Found:
     asked for, or the function moves from call to call, which is refused in one line. Raises InputError for that, for a model or
     a loss that fails, and for a loss that reads weights of the caller's which cannot be replaced.
     """
-    double = objective.to(torch.float64)
-    double.assume(split)
+    double, theta, first, derives = _first(objective, split)
     whole = double.batches(split)
-    theta = beside(double.theta)
-    try:
-        try:
-            first, derives = _first(objective, double, theta, whole, split)
-        except Failed:
-            # A loss that sees to its arithmetic by itself is disturbed by tensors in another.
-            double.take_loss(cast=False)
-            first, derives = _first(objective, double, theta, whole, split)
-            objective.casts = False
-    except Failed:
-        double.take_loss()
-        if objective.dtype == torch.float64:
-            raise
-        # What mixes arithmetic by itself cannot be asked in float64: it is asked in its own.
-        double, whole, theta = objective, objective.batches(split), beside(objective.theta)
-        objective.assume(split)
-        first, derives = _first(objective, double, theta, whole, split)
     network = double.network
     if not all(map(math.isfinite, first)):
         theta = double.theta
@@ -87,11 +69,39 @@ def beside(theta: Tensor) -> Tensor:
     return theta.nan_to_num(0.0, 0.0, 0.0) + BESIDE * noise
 
 
-def _first(
-    given: PlainObjective, double: PlainObjective, theta: Tensor, whole: Sequence[Batch], split: Split
-) -> tuple[list[float], bool]:
+def _first(objective: PlainObjective, split: Split) -> tuple[PlainObjective, Tensor, list[float], bool]:
+    """The Objective that is asked, where, its terms of whole batches there, and whether they need a graph.
+
+    In float64 beside the given weights; at these themselves where the model fails beside them; with what the loss closes over
+    in its own arithmetic, should it see to that by itself; and in the Objective's own arithmetic, where the model mixes some.
+    """
+    double = objective.to(torch.float64)
+    attempts = [(double, cast, near) for cast in (True, False) for near in (True, False)]
+    if double is not objective:
+        attempts += [(objective, True, near) for near in (True, False)]
+    errors: list[Failed] = []
+    for asked, cast, near in attempts:
+        if asked.casts != cast:
+            asked.take_loss(cast=cast)
+        asked.assume(split)
+        theta = beside(asked.theta) if near else asked.theta
+        try:
+            first, derives = _watched(objective, asked, theta, split)
+        except Failed as error:
+            errors.append(error)
+            continue
+        if not cast:
+            objective.casts = False
+        return asked, theta, first, derives
+    if double is objective:
+        double.take_loss()
+    _only_in_training(objective, objective.theta, objective.batches(split))
+    raise errors[1] if double is objective else errors[-1]
+
+
+def _watched(given: PlainObjective, double: PlainObjective, theta: Tensor, split: Split) -> tuple[list[float], bool]:
     """The terms of whole batches, and whether they need a graph; watched for weights of the caller's."""
-    watch = _Touched(given.callers())
+    watch, whole = _Touched(given.callers()), double.batches(split)
     try:
         with watch:
             return _terms(double, theta, whole, graph=False), False
@@ -100,7 +110,6 @@ def _first(
             with watch:
                 found = _terms(double, theta, whole, graph=True)
         except Failed:
-            _only_in_training(double, theta, whole)
             raise error from None
         double.assume(split, derives=True)
         return found, True

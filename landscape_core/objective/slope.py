@@ -27,9 +27,9 @@ def look(objective: PlainObjective) -> Slope:
     v /= v.norm()
     try:
         found = _look(double, theta, v)
-    except InputError:  # what cannot be had in float64 is not examined; its own error comes where it is used
-        if double is objective:
-            raise
+    except (
+        InputError
+    ):  # what cannot be had beside the weights, or in float64, is not examined: it says so itself where it is used
         nothing = torch.full_like(theta, torch.nan)
         return Slope(theta, v, nothing, float("nan"))
     if double is not objective:
@@ -73,9 +73,9 @@ def _look(double: PlainObjective, theta: Tensor, v: Tensor) -> Slope:
 
 
 def _noise(double: PlainObjective, theta: Tensor, v: Tensor) -> float:
-    """Second differences of L over ways so short that they show rounding alone: that of a model in float32 inside."""
+    """Second differences of L over ways so short that they show rounding alone: that of a model in float32, or less, inside."""
     size, center = max(1.0, float(theta.norm())), _loss(double, theta)
-    ways = (BEND, 3 * BEND, 10 * BEND)
+    ways = (BEND, 3 * BEND, 10 * BEND, 1e-6, 1e-5)
     return max(abs(sum(_loss(double, theta + s * way * size * v) for s in (1, -1)) - 2 * center) for way in ways)
 
 

@@ -198,6 +198,22 @@ def test_rounding_inside_a_model_is_no_wrong_derivative(seed):
     assert given.separate()
 
 
+def test_coarser_rounding_inside_accuses_nobody_either():
+    class Coarse(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.to(torch.bfloat16).to(x.dtype))
+
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.randn(30, 12, generator=generator).double(), torch.randint(0, 3, (30,), generator=generator)
+    for seed in range(4):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = nn.Sequential(nn.Linear(12, 12), nn.Tanh(), Coarse(12, 12), nn.Tanh(), Coarse(12, 3)).double()
+        given = Objective(model, F.cross_entropy, [(x, y)])
+        parts = torch.autograd.grad(F.cross_entropy(model(x), y), [*model.parameters()])
+        assert torch.allclose(given.gradient(), torch.cat([g.reshape(-1) for g in parts]), rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("squash", "off"),
     [(F.hardsigmoid, "differences"), (nn.Hardsigmoid(), "differences")],
