@@ -54,6 +54,12 @@
         return [words.map(part("words")), bars.map(part("progress"))];
     };
 
+    // What stands anew in the parts of cards.
+    api.deal = function (changes, ...parts) {
+        const found = (id) => (id && changes && changes[id.card] && changes[id.card][id.part]) || ns.no_update;
+        return parts.map((ids) => ids.map(found));
+    };
+
     // What is being typed is read once the strokes pause: half a number is no question.
     const forms = {};
     api.settle = function (_values, _checked, about) {

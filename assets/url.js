@@ -85,15 +85,27 @@
         return ns.no_update;
     };
 
-    api.navigation = function (selection, present, ids) {
+    function links(on, present, ids) {
         const query = [];
-        if (selection && selection.length) {
-            query.push("on=" + encode(selection.join()));
+        if (on) {
+            query.push("on=" + encode(on));
         }
         if (present) {
             query.push("present=1");
         }
         return ids.map((id) => id.nav + (query.length ? "?" + query.join("&") : ""));
+    }
+
+    // Until the server has read the address, the links carry on what it says.
+    api.arrive = function (route, ids) {
+        const asked = new URLSearchParams(location.search);
+        const path = "/" + (route || here()).path.replace(/^\/+|\/+$/g, "");
+        const names = ids.map((id) => "rail-link" + (id.nav === path ? " rail-here" : ""));
+        return [links(asked.get("on"), asked.has("present"), ids), names];
+    };
+
+    api.navigation = function (selection, present, ids) {
+        return links((selection || []).join(), present, ids);
     };
 
     api.togglePresent = function (clicks, present) {

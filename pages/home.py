@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import dash_mantine_components as dmc
-from dash import ALL, Input, NoUpdate, Output, State, callback, ctx, dcc, html, no_update
+from dash import (
+    ALL,
+    ClientsideFunction,
+    Input,
+    NoUpdate,
+    Output,
+    State,
+    callback,
+    clientside_callback,
+    ctx,
+    dcc,
+    html,
+    no_update,
+)
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -30,6 +43,9 @@ Children = list[Component]
 Signatures = Mapping[str, list[object]]  # of the parts of a card
 
 
+Changes = dict[str, dict[str, Children]]  # what stands anew in the parts of cards, by name
+
+
 class Drawn(TypedDict):
     """What stands on the page: the signatures of every card, by name, at this visit."""
 
@@ -44,6 +60,7 @@ def layout(query: Query) -> html.Div:
         [
             dcc.Store("home-visit", data=uuid.uuid4().hex),
             dcc.Store("home-drawn"),
+            dcc.Store("home-changes"),
             dcc.Store("home-all", data=False),
             launcher("home-demo"),
             launcher("home-draw"),
@@ -74,7 +91,7 @@ register(Page("/", "Home", layout, order=0, icon="home", question=QUESTION))
 @callback(
     Output("home-cards", "children"),
     Output("home-more", "children"),
-    *[Output({"card": ALL, "part": part}, "children") for part in PARTS],
+    Output("home-changes", "data"),
     Output("home-drawn", "data"),
     Input("home-visit", "data"),
     Input("home-all", "data"),
@@ -93,7 +110,7 @@ def _cards(
     dark: bool | None,
     places: Sequence[Mapping[str, str]],
     drawn: Drawn | None,
-) -> tuple[Children | Component | NoUpdate | list[Children | NoUpdate] | list[NoUpdate] | Drawn, ...]:
+) -> tuple[Children | NoUpdate, Children | Component, Changes, Drawn]:
     """The cards that have changed; all of them when a run came or went."""
     chosen = list(selection or [])
     found = find(pulse, chosen)
@@ -104,17 +121,24 @@ def _cards(
     state: Drawn = {"visit": visit, "cards": signatures}
     more = _more(len(found), len(shown))
     if [place["card"] for place in places] != list(signatures) or not known:
-        same = [no_update] * len(places)
-        children: Children = [*(_place(card, bool(dark), full) for card in shown)] or [_empty()]
-        return children, more, *[same] * len(PARTS), state
+        return [*(_place(card, bool(dark), full) for card in shown)] or [_empty()], more, {}, state
     if known == signatures:
         raise PreventUpdate
+    changes: Changes = {}
+    for card in shown:
+        before, now = known.get(card.name, {}), signatures[card.name]
+        changes[card.name] = {part: draw(card, part, bool(dark), full) for part in PARTS if before.get(part) != now[part]}
+    return no_update, more, changes, state
 
-    def changed(part: str, card: Card) -> Children | NoUpdate:
-        same = known.get(card.name, {}).get(part) == signatures[card.name][part]
-        return no_update if same else draw(card, part, bool(dark), full)
 
-    return no_update, more, *[[changed(part, card) for card in shown] for part in PARTS], state
+# In the browser: of the server, Dash would not give up an older answer that fills several matches of a pattern.
+clientside_callback(
+    ClientsideFunction("landscape", "deal"),
+    *[Output({"card": ALL, "part": part}, "children") for part in PARTS],
+    Input("home-changes", "data"),
+    *[State({"card": ALL, "part": part}, "id") for part in PARTS],
+    prevent_initial_call=True,
+)
 
 
 def _place(card: Card, dark: bool, full: bool) -> html.Article:

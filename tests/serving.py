@@ -86,9 +86,14 @@ def trained_server(trained: Path, tmp_path: Path, start_server: Callable[..., Se
 
 
 @pytest.fixture(scope="session")
-def server_of_trained(trained: Path) -> Iterator[Server]:
-    """One server over the trained home, for tests that change nothing in it."""
-    server = Server(trained)
+def server_of_trained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server over a copy of the trained home, for tests that change nothing in it.
+
+    A copy, since others work in the trained home, or copy it: closing a file of SQLite gives up this process's locks on it.
+    """
+    home = tmp_path_factory.mktemp("served") / "home"
+    shutil.copytree(trained, home)
+    server = Server(home)
     yield server
     server.stop()
     assert "Traceback" not in server.log.read_text()

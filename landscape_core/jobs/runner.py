@@ -123,10 +123,8 @@ class _Attempt:
         except InputError as problem:
             error, bad_input = str(problem), True
         except Exception as problem:
-            error, disk = (
-                _one_line(problem),
-                isinstance(problem, OSError | sqlite3.Error),
-            )  # what is kept is still good
+            error = _one_line(problem)
+            disk = isinstance(problem, OSError | sqlite3.Error)  # what is kept is still good
             log.exception("%s failed", self.wanted.request.title)
         if state == "done" or error:
             if error and not fresh and not disk:

@@ -11,20 +11,6 @@ from ..objective import Objective
 from ..specs import AnalysisSpec
 from .context import Context
 
-KINKED = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.RReLU,
-    nn.Hardtanh,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardshrink,
-    nn.Softshrink,
-    nn.Threshold,
-)
-
 
 def evenly(items: Iterable[int], count: int, keep: int) -> list[int]:
     """At most `count` of the sorted items, spread over their order, with the first, the last and `keep` if it is among them."""
@@ -60,11 +46,6 @@ def normalised(objective: Objective) -> bool:
 def drops(objective: Objective) -> bool:
     """Whether the network has dropout, which is off in every analysis."""
     return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in objective.network.model.modules())
-
-
-def kinked(objective: Objective) -> bool:
-    """Whether a module of the network has kinks, which automatic derivatives leave out; functions are not seen."""
-    return any(isinstance(module, KINKED) for module in objective.network.model.modules())
 
 
 def stored_statistics(spec: AnalysisSpec, objective: Objective) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..objective import Objective
+from ..objective.settled import beside
 from ..specs import InputError
 
 SAME = 1e-6  # relative: outputs or losses that differ by less are the same function
@@ -22,15 +23,17 @@ def equal_diagonals(objective: Objective) -> bool:
     H - G = sum_k dL/dz_k D2 z_k of the outputs z. So it is where z is piecewise linear in each parameter tensor by itself:
     ReLU networks without normalisation by the batch and without parameters that act in several places. Looked for as
     v' D2(u'z) v = 0 with random u, and v in one tensor after the other, at weights beside the given ones: a silent layer would
-    hide the others. The loss need not be known.
+    hide the others. The loss need not be known, but it must be one of the outputs alone.
     """
+    if objective.found().entangled:
+        return False
     network = objective.replica()
     draw = torch.Generator().manual_seed(0)
 
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like)
 
-    network.set(objective.theta + 0.02 * normal(objective.theta))
+    network.set(beside(objective.theta))
     batch = next(next(iter(objective.batches())).chunks(2))
     try:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):

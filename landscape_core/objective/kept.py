@@ -27,9 +27,10 @@ class Kept:
 
     def __init__(self, roots: Iterable[Any]):
         self._memories: list[_Memory] = []
-        self.seen: set[int] = set()  # the identities of all that is kept
-        for root in roots:
-            self._collect(root, "", shared=False)
+        for value, name, shared in reached(roots):
+            if (memory := _memory(value, name)) is not None:
+                memory.shared, memory.value = shared, value
+                self._memories.append(memory)
 
     def changed(self) -> list[str]:
         """The names of what moved; from then on `restore` is about these alone."""
@@ -60,19 +61,22 @@ class Kept:
             for memory in self._memories:
                 memory.back()
 
-    def _collect(self, value: Any, name: str, *, shared: bool) -> None:
-        if id(value) in self.seen or value is None or isinstance(value, NOTHING):
-            return
-        self.seen.add(id(value))
+
+def reached(roots: Iterable[Any]) -> Iterator[tuple[Any, str, bool]]:
+    """All that `roots` keep, each once: the value, its name, and whether a function has it, as copies of a module share it."""
+    waiting = [(root, "", False) for root in reversed([*roots])]
+    seen: set[int] = set()
+    while waiting:
+        value, name, shared = waiting.pop()
+        if id(value) in seen or value is None or isinstance(value, NOTHING):
+            continue
+        seen.add(id(value))
         shared |= isinstance(value, types.FunctionType)
-        if (memory := _memory(value, name)) is not None:
-            memory.shared, memory.value = shared, value
-            self._memories.append(memory)
-        for part, inner in _parts(value):
-            if isinstance(inner, Tensor) and not isinstance(value, (list, tuple, set)):
-                self.seen.add(id(inner))  # remembered by its name
-                continue
-            self._collect(inner, part or name, shared=shared)
+        yield value, name, shared
+        parts = [(inner, part or name, shared) for part, inner in _parts(value)]
+        if not isinstance(value, (list, tuple, set)):
+            seen |= {id(inner) for inner, _, _ in parts if isinstance(inner, Tensor)}  # remembered by their names
+        waiting += reversed(parts)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -90,9 +90,7 @@ class Own:
 
     def _function(self, value: types.FunctionType) -> types.FunctionType:
         outer = variables(value)
-        made = {
-            name: self(item) for name, item in outer.items() if not isinstance(item, types.FunctionType) or item is not value
-        }
+        made = {name: self(item) for name, item in outer.items()}
         defaults, named = self(value.__defaults__), self(value.__kwdefaults__)
         new = {name: item for name, item in made.items() if item is not outer[name]}
         if not new and defaults is value.__defaults__ and named is value.__kwdefaults__:

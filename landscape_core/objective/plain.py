@@ -44,6 +44,12 @@ class PlainObjective(Taken):
         """L(theta), accumulated over batches in float64."""
         return self.evaluate(theta, split)["loss"]
 
+    def raw_loss(self, theta: Tensor) -> float:
+        """L(theta), counted nowhere."""
+        self._set(theta)
+        with torch.no_grad():
+            return float(self.measure(self.network, self.batches(), self.mass())["loss"])
+
     def operations(self) -> int:
         """Floating-point operations of a forward pass over the training sample; 0 where they cannot be counted."""
         batch = self.batches("train")[0]

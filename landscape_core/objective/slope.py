@@ -27,9 +27,8 @@ def look(objective: PlainObjective) -> Slope:
     v /= v.norm()
     try:
         found = _look(double, theta, v)
-    except (
-        InputError
-    ):  # what cannot be had beside the weights, or in float64, is not examined: it says so itself where it is used
+    except InputError:
+        # What cannot be had beside the weights, or in float64, is not examined: it says so itself where it is used.
         nothing = torch.full_like(theta, torch.nan)
         return Slope(theta, v, nothing, float("nan"))
     if double is not objective:
@@ -80,7 +79,5 @@ def _noise(double: PlainObjective, theta: Tensor, v: Tensor) -> float:
 
 
 def _loss(double: PlainObjective, theta: Tensor) -> float:
-    double.network.set(theta)
     double.counts["check_losses"] += 1
-    with torch.no_grad():
-        return float(double.measure(double.network, double.batches("train"), double.mass("train"))["loss"])
+    return double.raw_loss(theta)

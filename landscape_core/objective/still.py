@@ -47,7 +47,7 @@ class Still:
         return self.watched and not (self.drawn or self.written or self.moving)
 
     def __call__(self, *args: Any) -> Any:
-        if self.watched and not (self.drawn or self.written or self.moving):
+        if self.steady:
             return self._function(*args)
         with ExitStack() as stack:
             if not self.watched or self.drawn or self._loss:  # a loss is one for all threads

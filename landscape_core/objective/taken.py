@@ -18,7 +18,7 @@ from .accuracy import Classes
 from .batches import Batch, Sample, Weights, as_sample
 from .facts import Found, Slope
 from .foreign import pass_over
-from .kept import Kept
+from .kept import reached
 from .nature import ROWS, Nature, Reduction, nature
 from .network import BatchNorm, Network, unwrapped
 from .own import Own, swaps
@@ -184,7 +184,7 @@ class Taken:
             theirs = t.layout == torch.strided and not t.is_nested and t.untyped_storage().data_ptr() in callers
             return t if theirs else t.to(self.device, kind if self.casts else t.dtype)
 
-        own = Own(swap, cast, Kept([self.network.model]).seen)
+        own = Own(swap, cast, {id(value) for value, _, _ in reached([self.network.model])})
         found = own(loss)
         return (found.eval() if isinstance(found, nn.Module) else found), own.swapped
 

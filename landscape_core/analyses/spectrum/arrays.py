@@ -92,7 +92,7 @@ ARRAYS = (
     Variable("separate", "Whether samples do not see each other in the loss: then it is a mean over them."),
     Variable("weight_decay", "Weight decay of the run."),
     Variable("optimizer", "Optimiser of the run; empty where it is not known."),
-    Variable("kinks", "Whether a module of the network has kinks, such as ReLU."),
+    Variable("kinks", "Whether the network or its loss has kinks, such as ReLU."),
     Variable("operator_kind", "The matrix that was asked for."),
     Variable("method", "How: dense or lanczos."),
     Variable("arithmetic", "Arithmetic of the products."),

@@ -10,8 +10,9 @@ from torch import Tensor
 from ...linalg import SpectralMeasure
 from ...measuring.context import Context
 from ...measuring.growing import Growing
-from ...measuring.path import kinked, not_trained_on, rate_of
+from ...measuring.path import not_trained_on, rate_of
 from ...measuring.stability import stability, stability_over
+from ...measuring.watching import network_card
 from ...objective import Objective
 from ...specs import InputError
 from .operators import block, curvature
@@ -37,7 +38,8 @@ class SpectrumGrowing(Growing):
             raise InputError("weight_decay: AdamW's decay is no part of a loss, so no Hessian has it; leave it out")
         self.shift = decay if spec.weight_decay else 0.0
         self.put(parameters=self.size, sample_size=objective.size(), weight_decay=decay, operator_kind=spec.operator)
-        self.put(optimizer=str(context.training.get("optimizer", "")), kinks=kinked(objective), separate=objective.separate())
+        kinks = bool(network_card(objective).get("kinks"))
+        self.put(optimizer=str(context.training.get("optimizer", "")), kinks=kinks, separate=objective.separate())
         self.put(method="dense" if exact else "lanczos", arithmetic=str(objective.dtype).removeprefix("torch."))
 
     def stability(self, step: int | None) -> dict[str, Any]:

@@ -72,9 +72,16 @@ def kind_of_pairs(growing: SpectrumGrowing, theta: torch.Tensor, gradient: float
     values = np.concatenate([top, bottom])
     norm = float(np.abs(values).max())
     beyond = (growing.spec.zero_tolerance + ROUNDING * torch.finfo(growing.objective.dtype).eps) * norm
+    return judged(growing, Signs.of(values, beyond, known=False), gradient, norm, theta, bottom=bool(bottom.size))[1]
+
+
+def judged(
+    growing: SpectrumGrowing, found: Signs, gradient: float, norm: float, theta: torch.Tensor, *, bottom: bool
+) -> tuple[float, str]:
+    """The gradient's relative size at theta `(p,)` beside a curvature of this norm, and the kind of point."""
     share = relative_gradient(gradient, norm, float(theta.double().norm()))
-    found = Signs.of(values, beyond, known=False)
-    return classify(share, found, tolerance=growing.spec.gradient_tolerance, whole=is_whole(growing), bottom=bool(bottom.size))
+    kind = classify(share, found, tolerance=growing.spec.gradient_tolerance, whole=is_whole(growing), bottom=bottom)
+    return share, kind
 
 
 def is_whole(growing: SpectrumGrowing) -> bool:
@@ -84,10 +91,8 @@ def is_whole(growing: SpectrumGrowing) -> bool:
 
 def point(growing: SpectrumGrowing, found: Signs) -> dict[str, Any]:
     """The arrays that say what kind of point this is."""
-    spec, arrays = growing.spec, growing.arrays
-    theta = float(growing.objective.theta.double().norm())
-    share = relative_gradient(float(arrays["gradient_norm"]), float(arrays["norm"]), theta)
-    kind = classify(share, found, tolerance=spec.gradient_tolerance, whole=is_whole(growing), bottom=spec.k_bottom > 0)
+    gradient, norm = (float(growing.arrays[name]) for name in ("gradient_norm", "norm"))
+    share, kind = judged(growing, found, gradient, norm, growing.objective.theta, bottom=growing.spec.k_bottom > 0)
     return {
         "signs": np.array([found.negative, found.zero, found.positive]),
         "signs_known": found.known,

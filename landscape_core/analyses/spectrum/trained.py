@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ...measuring.critical import Signs, classify, relative_gradient
+from ...measuring.critical import Signs
 from ...measuring.stability import trained_decay
 from .growing import SpectrumGrowing
-from .kind import is_whole, rounding
+from .kind import is_whole, judged, rounding
 
 TRAINED = "_trained"  # ends the names of what is of that loss
 
@@ -34,7 +34,6 @@ def of_trained_loss(growing: SpectrumGrowing) -> dict[str, Any]:
         values = (np.asarray(arrays["nodes"])[0] if growing.exact else ends) + wd
         norm = float(np.abs(values).max())
         signs = Signs.of(values, spec.zero_tolerance * norm + rounding(growing), known=growing.exact)
-        share = relative_gradient(gradient, norm, float(theta.double().norm()))
-        kind = classify(share, signs, tolerance=spec.gradient_tolerance, whole=True, bottom=spec.k_bottom > 0)
+        kind = judged(growing, signs, gradient, norm, theta, bottom=spec.k_bottom > 0)[1]
         found[f"classification{TRAINED}"] = np.asarray(kind)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...measuring.context import Context
 from ...measuring.growing import REPORT_SECONDS, Growing, Running
+from ...measuring.watching import network_card
 from ...objective import Objective, Slice
 from ...specs import Array, Progress
 from . import certificate, shape, whole_hessian
@@ -19,7 +20,6 @@ from .extras import Extras, reason
 from .grid import Estimate, levels
 from .probes import Probes, rounding_of
 from .spec import EXTREME_PRODUCTS, SPECTRUM_PRODUCTS, SurfaceSpec
-from .watching import network_card
 
 ARROW_COST = 4.0  # a gradient in forward passes, for the progress bar
 PRODUCT_COST = 6.0  # a Hessian-vector product in the same

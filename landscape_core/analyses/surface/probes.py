@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...objective import Objective, Slice
 from ...specs import Array, InputError
@@ -51,9 +51,7 @@ def sample_losses(double: Objective, theta: Tensor) -> Array:
     Raises InputError where samples have none of their own: where their losses don't make up the loss, a sample is alone, or
     BatchNorm takes its statistics from the batch.
     """
-    if double.batchnorm == "batch" and any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in double.network.model.modules()
-    ):
+    if double.coupled:
         raise InputError("BatchNorm takes its statistics from the batch: samples have no losses of their own")
     whole = double.loss(theta)
     if not np.isfinite(whole):

@@ -70,7 +70,7 @@ class GaussNewton(CurvatureOperator):
         for sign in (1, -1):
             double.network.set(self.theta.double() + sign * h * vector)
             with torch.enable_grad():
-                found.append([t.detach() for t in depending(double.network(inputs), {}).values()])
+                found.append([t.detach() for t in depending(double.network(inputs))])
         return [((a - b) / (2 * h)).to(self.dtype) for a, b in zip(*found, strict=True)]
 
     def middle(self, network: Network, outputs: Any, loss: OutputLoss, batch: Batch, number: int) -> Middle:  # noqa: ARG002

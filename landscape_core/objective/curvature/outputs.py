@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from ..accuracy import scores
 from ..batches import Batch
 from ..plain import PlainObjective
 from ..recognised import EXACT, beside, noise, one_hot
+from ..trees import all_tensors
 
 MANY = 1 << 15  # numbers
 
@@ -25,7 +26,7 @@ class OutputLoss:
     """
 
     def __init__(self, objective: PlainObjective, outputs: Any, batch: Batch):
-        self.tensors = list(depending(outputs, {}).values())
+        self.tensors = depending(outputs)
         if not self.tensors:
             raise InputError("the model's outputs do not depend on its trainable parameters: is forward under no_grad?")
         self.leaves = [t.detach().requires_grad_() for t in self.tensors]
@@ -101,17 +102,9 @@ def _centred(p: Tensor, scaled: Tensor) -> Tensor:
     return scaled.addcmul_(p, total, value=-1)
 
 
-def depending(tree: Any, found: dict[int, Tensor]) -> dict[int, Tensor]:
-    """Every tensor with a graph in nested containers and plain objects, by identity."""
-    if isinstance(tree, Tensor):
-        if tree.requires_grad:
-            found[id(tree)] = tree
-        return found
-    items = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ()
-    for item in (*items, *getattr(tree, "__dict__", {}).values()):
-        if isinstance(item, (Tensor, Mapping, tuple, list)) or hasattr(item, "__dict__"):
-            depending(item, found)
-    return found
+def depending(outputs: Any) -> list[Tensor]:
+    """Every tensor with a graph in a model's outputs."""
+    return [t for t in all_tensors(outputs) if t.requires_grad]
 
 
 class Likelihood:
@@ -187,5 +180,4 @@ _UNKNOWN = (
 
 
 def _memo(outputs: Any, replaced: Tensor, leaf: Tensor) -> dict[int, Tensor]:
-    found = {key: t.detach() for key, t in depending(outputs, {}).items()}
-    return {**found, id(replaced): leaf}
+    return {**{id(t): t.detach() for t in depending(outputs)}, id(replaced): leaf}

@@ -204,8 +204,8 @@ def _cost(page: Analysis, entries: Sequence[Entry], jobs: Mapping[str, Any]) -> 
 
 def _pictures(page: Analysis) -> None:
     @callback(
-        Output({"graph": page.name, "index": ALL}, "figure"),
-        Output({"cell": page.name, "index": ALL}, "hidden"),
+        *[Output({"graph": page.name, "index": index}, "figure") for index in range(MAX_SELECTED)],
+        *[Output({"cell": page.name, "index": index}, "hidden") for index in range(MAX_SELECTED)],
         Output(part_id(page.name, "result"), "hidden"),
         Output(part_id(page.name, "result"), "className"),
         Output(part_id(page.name, "empty"), "children"),
@@ -235,8 +235,8 @@ def _pictures(page: Analysis) -> None:
         )
         figures = [*found.figures, *[no_update] * (MAX_SELECTED - len(found.figures))]
         return (
-            figures,
-            found.hidden,
+            *figures,
+            *found.hidden,
             not found.figures,
             found.layout,
             found.message,

@@ -74,7 +74,7 @@ def standing(demo: Demo, jobs: Mapping[str, Job], pressed: bool) -> tuple[Standi
 
 
 @callback(
-    Output({"demo": ALL, "part": "next"}, "children"),
+    *[Output({"demo": name, "part": "next"}, "children") for name in DEMOS],
     Output("demos-shown", "data"),
     Output("demos-go", "data"),
     Input("home-visit", "data"),
@@ -84,14 +84,14 @@ def standing(demo: Demo, jobs: Mapping[str, Job], pressed: bool) -> tuple[Standi
 )
 def _next(
     visit: str, pulse: Pulse, pressed: str | None, shown: Shown | None
-) -> tuple[Sequence[Sequence[Component]], Shown, str | None]:
+) -> tuple[Sequence[Component] | Shown | str | None, ...]:
     """What can be done with each demo; the one that was pressed opens when its runs are there."""
     found = {name: standing(demo, pulse["jobs"], name == pressed) for name, demo in DEMOS.items()}
     ready = address(DEMOS[pressed]) if pressed is not None and found[pressed][0] == "ready" else None
     now: Shown = {"visit": visit, "found": {name: list(state) for name, state in found.items()}}
     if shown == now and ready is None:
         raise PreventUpdate
-    return [_foot(demo, *found[name]) for name, demo in DEMOS.items()], now, ready
+    return *(_foot(demo, *found[name]) for name, demo in DEMOS.items()), now, ready
 
 
 def _foot(demo: Demo, state: Standing, error: str) -> list[Component]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TypedDict
 
 import dash_mantine_components as dmc
@@ -153,11 +152,19 @@ clientside_callback(
     ClientsideFunction("landscape", "writeSelection"), Output("selection-written", "data"), Input("selection", "data")
 )
 clientside_callback(
-    ClientsideFunction("landscape", "navigation"),
+    ClientsideFunction("landscape", "arrive"),
     Output({"nav": ALL}, "href"),
+    Output({"nav": ALL}, "className"),
+    Input("route", "data"),
+    State({"nav": ALL}, "id"),
+)
+clientside_callback(
+    ClientsideFunction("landscape", "navigation"),
+    Output({"nav": ALL}, "href", allow_duplicate=True),
     Input("selection", "data"),
     Input("present", "data"),
     State({"nav": ALL}, "id"),
+    prevent_initial_call=True,
 )
 clientside_callback(
     ClientsideFunction("landscape", "togglePresent"),
@@ -175,12 +182,10 @@ clientside_callback(ClientsideFunction("landscape", "showTitle"), Output("title"
     Output("selection", "data"),
     Output("present", "data"),
     Output("title", "data"),
-    Output({"nav": ALL}, "className"),
     Input("route", "data"),
-    State({"nav": ALL}, "id"),
     prevent_initial_call=True,
 )
-def _route(route: Route | None, links: list[Mapping[str, str]]) -> tuple[list[Component], list[str], bool, str, list[str]]:
+def _route(route: Route | None) -> tuple[list[Component], list[str], bool, str]:
     """From an address to its page. Whatever the address says, a page comes back."""
     if not route:
         raise PreventUpdate
@@ -188,10 +193,9 @@ def _route(route: Route | None, links: list[Mapping[str, str]]) -> tuple[list[Co
     query = read_query(route["search"], bool(route["dark"]))
     page = PAGES.get(path)
     title = f"{page.title} · {PRODUCT}" if page else PRODUCT
-    classes = [f"rail-link{' rail-here' if link['nav'] == path else ''}" for link in links]
     content = _content(page, path, query)
     problems = [dmc.Alert(text, color="orange", variant="light", className="problem") for text in query.problems]
-    return [*problems, content], list(query.selection), query.present, title, classes
+    return [*problems, content], list(query.selection), query.present, title
 
 
 def _content(page: Page | None, path: str, query: Query) -> Component:

@@ -188,9 +188,11 @@ def test_a_few_large_eigenvalues_among_small_ones_are_seen() -> None:
     found = said(result)
     assert found[FLAT].verdict == found[TOP].verdict == HOLDS
     assert "softmax" not in found[TOP].words  # no classifier
-    half = torch.diag(torch.cat([values[:3], -values[:3], torch.zeros(94)]).double())
+    half = torch.diag(torch.cat([torch.full((3,), 8.0), torch.full((3,), -8.0), torch.zeros(94)]).double())
     even = of(*walk(0, 100, np.array([0, 1])), (0, 1), turn @ half @ turn.T, curvature=1, k=3)
     assert said(even)[TOP].verdict == FAILS  # as much bends down
+    down = of(*walk(0, 100, np.array([0, 1])), (0, 1), turn @ torch.diag(-values) @ turn.T, curvature=1, k=3)
+    assert said(down)[TOP].verdict == HOLDS  # the few may bend down as well
     many = torch.diag(torch.cat([torch.tensor([10.0, 8.0, 5.0]), torch.full((60,), -0.3), torch.zeros(37)]).double())
     most = said(of(*walk(0, 100, np.array([0, 1])), (0, 1), turn @ many @ turn.T, curvature=1, k=3))[TOP]
     assert "can hold more than all of it" in most.words

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import landscape_core
 from landscape_core.__main__ import main
 from landscape_core.analyses.spectrum.compute import outliers
 from landscape_core.analyses.spectrum.spec import SpectrumSpec
@@ -521,3 +522,40 @@ def test_nine_outliers_stand_apart(home, seed, capsys):
     summary = command("compute", "spectrum", sources[1], *options)
     assert "Outliers: 9" in summary
     assert "Kind of point: not critical" in summary
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+def test_a_loss_that_reads_the_weights_has_its_own_trace_and_no_symmetries_of_the_outputs(activation):
+    """A penalty lifts every eigenvalue: the trace is not the Gauss-Newton matrix's, and nothing is flat at every theta."""
+    x, y = sample()
+    model = network(activation=activation).double()
+    decay = 0.2
+
+    def penalised(outputs, targets):
+        return F.cross_entropy(outputs, targets) + decay / 2 * sum((p**2).sum() for p in model.parameters())
+
+    plain = Objective(model, F.cross_entropy, [(x.double(), y)])
+    given = Objective(model, penalised, [(x.double(), y)])
+    every = range(len(given.space.entries))
+    assert zero_modes(plain, "hessian", every).count > 0
+    assert zero_modes(given, "hessian", every).count == 0
+    expected = torch.linalg.eigvalsh(plain.hessian().dense()) + decay
+    for method in ("dense", "lanczos"):
+        result = landscape_core.compute("spectrum", given, method=method, k=2, k_bottom=2)
+        assert abs(float(result["trace"]) - float(expected.sum())) <= 5 * float(result["trace_standard_error"]) + 1e-8
+        assert np.allclose(result["eigenvalues_top"], expected.flip(0)[:2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("squash", "kinks"), [(nn.ReLU(), True), (torch.relu, True), (torch.tanh, False)])
+def test_kinks_are_seen_where_a_function_makes_them_too(squash, kinks):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last, self.squash = nn.Linear(5, 6), nn.Linear(6, 3), squash
+
+        def forward(self, x):
+            return self.last(self.squash(self.first(x)))
+
+    x, y = sample()
+    result = landscape_core.compute("spectrum", Objective(Net().double(), F.cross_entropy, [(x.double(), y)]), k=1)
+    assert bool(result["kinks"]) == kinks

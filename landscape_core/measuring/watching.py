@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...objective import Objective
-from ...objective.foreign import pass_over
+from ..objective import Objective
+from ..objective.foreign import pass_over
 
 # Operations whose slope jumps, and what they are called.
 KINKED = {
