@@ -17,7 +17,7 @@ COPY requirements.txt ./
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)" \
     && pip install --no-cache-dir -r requirements.txt
 
-COPY app.py ./
+COPY app.py server.py ./
 COPY assets ./assets
 COPY landscape_core ./landscape_core
 COPY pages ./pages

@@ -9,18 +9,20 @@ import argparse
 import gc
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:  # processes of jobs import this module and need no Dash
     from dash import Dash
 
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
-THREADS = 8
+OURS = "same-origin"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 INDEX = """<!DOCTYPE html>
@@ -75,11 +77,10 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
     app.layout = frame.layout
     server = app.server
     server.secret_key = _secret(folder)
-    server.config["TRUSTED_HOSTS"] = list(hosts)
     server.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     downloads.register_routes(server)
     uploads.register_routes(server)
-    _secure(app)
+    _secure(app, hosts)
     return app
 
 
@@ -99,10 +100,13 @@ def _secret(home: Path) -> str:
     return known
 
 
-def _secure(app: Dash) -> None:
-    """Headers that keep the page to itself: no script but ours, no request to elsewhere, no frame around it."""
-    from werkzeug.exceptions import SecurityError
+def _secure(app: Dash, hosts: Sequence[str]) -> None:
+    """Requests by the names of this server, from its own pages; headers that keep the page to itself: no script but ours, no
+    request to elsewhere, no frame around it.
+    """
+    from flask import request
 
+    names = {urlsplit(f"//{host}").hostname for host in hosts}
     app._setup_server()  # all inline scripts are known from here on
     policy = "; ".join(
         [
@@ -120,10 +124,15 @@ def _secure(app: Dash) -> None:
         ]
     )
 
-    @app.server.errorhandler(SecurityError)
-    def stranger(_: SecurityError) -> tuple[str, int, dict[str, str]]:
-        line = "this server does not answer to that name; start it with --trust NAME if it should\n"
-        return line, 400, {"Content-Type": "text/plain"}
+    @app.server.before_request
+    def refuse() -> tuple[str, int, dict[str, str]] | None:
+        line = ""
+        if urlsplit(f"//{request.host}").hostname not in names:
+            line, status = "this server does not answer to that name; start it with --trust NAME if it should", 400
+        elif request.method not in ("GET", "HEAD", "OPTIONS") and request.headers.get("Sec-Fetch-Site", OURS) != OURS:
+            # Browsers say from whose page a request comes.
+            line, status = "what changes something is taken only from the pages of this server", 403
+        return (f"{line}\n", status, {"Content-Type": "text/plain"}) if line else None
 
     @app.server.after_request
     def headers(response: Any) -> Any:
@@ -161,13 +170,15 @@ def settings(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted. Returns the exit status: 2 for settings that cannot be used."""
+    _end_quietly()
+    import server
     from landscape_core.checkpoints.home import home_directory
     from landscape_core.specs import InputError
 
     chosen = settings(arguments)
     try:
         home = home_directory(chosen.home)
-        listener = _listen(chosen.host, chosen.port)
+        listener = server.listen(chosen.host, chosen.port)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -178,63 +189,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _end_quietly() -> None:
+    """From here on SIGINT and SIGTERM end the program without a traceback, however often they come."""
+
+    def end(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
 def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
-    from gunicorn.app.base import BaseApplication
+    """One process with threads: one forkserver, one poll; nothing is computed in it."""
+    import server
 
     name = f"[{host}]" if ":" in host else host
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else name}:{listener.getsockname()[1]}"
-    known = [*HOSTS, *trust, *([name] if host not in ("0.0.0.0", "::") else [])]
+    app = create_app(hosts=[*HOSTS, *trust, *([name] if host not in ("0.0.0.0", "::") else [])])
+    from landscape_core.checkpoints.home import home_directory
+    from pages._components.runs import uploads
 
-    class Server(BaseApplication):
-        """One process with threads: one forkserver, one poll; nothing is computed in it."""
-
-        def load_config(self) -> None:
-            options = {
-                "bind": f"fd://{listener.fileno()}",
-                "workers": 1,
-                "worker_class": "gthread",
-                "threads": THREADS,
-                "timeout": 120,
-                "graceful_timeout": 3,
-                "keepalive": 5,
-                "loglevel": "warning",
-                "proc_name": "landscape",
-                "post_worker_init": lambda _: print(f"Landscape is running at {address}", flush=True),
-            }
-            for option, value in options.items():
-                self.cfg.set(option, value)
-
-        def load(self) -> Any:
-            app = create_app(hosts=known)
-            # Importing torch takes seconds: it happens while the first page is being looked at.
-            manager: Any = app._background_manager
-            threading.Thread(target=manager.warm, name="warm", daemon=True).start()
-            gc.collect()
-            gc.freeze()  # what lives as long as the server need not be looked through at every request
-            return app.server
-
-    Server().run()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """The listening socket, so that a port in use is one clear line and not a log."""
-    from landscape_core.specs import InputError
-
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(128)
-    except socket.gaierror:
-        raise InputError(f"--host {host} is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all of them") from None
-    except OSError as error:
-        if error.errno == 98:
-            raise InputError(
-                f"port {port} is in use on {host}; choose another with --port, or --port 0 for a free one"
-            ) from None
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener
+    # Importing torch takes seconds: it happens while the first page is being looked at.
+    manager: Any = app._background_manager
+    threading.Thread(target=manager.warm, name="warm", daemon=True).start()
+    gc.collect()
+    gc.freeze()  # what lives as long as the server need not be looked through at every request
+    server.serve(
+        app.server,
+        listener,
+        limit=BODY_LIMIT,
+        limits={uploads.PATH: uploads.limit()},
+        spool=uploads.spool(home_directory()),
+        ready=lambda: print(f"Landscape is running at {address}", flush=True),
+    )
 
 
 def _port(text: str) -> int:

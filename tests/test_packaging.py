@@ -53,7 +53,7 @@ def ignored(path: str) -> bool:
 
 def test_everything_that_is_copied_exists_and_reaches_the_build() -> None:
     sources = [source for text in steps("COPY") for source in text.split()[:-1]]
-    assert {"app.py", "assets", "landscape_core", "pages", "requirements.txt"} <= set(sources)
+    assert {"app.py", "server.py", "assets", "landscape_core", "pages", "requirements.txt"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert not ignored(source)
@@ -72,7 +72,12 @@ def test_nothing_but_the_program_reaches_the_build() -> None:
 
 def test_every_module_that_the_program_imports_is_copied() -> None:
     imported = set()
-    for file in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py"), *(ROOT / "landscape_core").rglob("*.py")]:
+    for file in [
+        ROOT / "app.py",
+        ROOT / "server.py",
+        *(ROOT / "pages").rglob("*.py"),
+        *(ROOT / "landscape_core").rglob("*.py"),
+    ]:
         imported |= set(re.findall(r"(?m)^\s*(?:from|import) (\w+)", file.read_text()))
     assert not imported & {"tests", "benchmarks"}
 
@@ -110,7 +115,7 @@ def test_the_pins_are_whole_and_are_what_is_installed() -> None:
     assert len(lines) == len(PINS)
     for name, pin in PINS:
         assert version(name).split("+")[0] == pin
-    third_party = {"torch", "numpy", "pydantic", "dash", "plotly", "diskcache", "gunicorn", "safetensors", "rich", "psutil"}
+    third_party = {"torch", "numpy", "pydantic", "dash", "plotly", "diskcache", "waitress", "safetensors", "rich", "psutil"}
     assert third_party <= {name for name, _ in PINS}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, request
@@ -15,6 +17,7 @@ from landscape_core.specs.imports import WEIGHT_ENDINGS
 
 from .. import stores
 
+PATH = "/upload"
 HEADER = "X-Landscape-Upload"  # a browser sends it for no other site's page without asking us first
 BLOCK = 2**20
 KEPT = 24 * 3600  # seconds that a file waits for its import
@@ -22,15 +25,23 @@ DEFAULT_LIMIT_MB = 2048
 
 
 def limit() -> int:
-    """Bytes of the largest file that is taken: $LANDSCAPE_UPLOAD_MB, else 2 GB."""
+    """Bytes that the files which wait for their import may have together: $LANDSCAPE_UPLOAD_MB, else 2 GB."""
     text = os.environ.get("LANDSCAPE_UPLOAD_MB", "")
     return (int(text) if text.isdecimal() else DEFAULT_LIMIT_MB) * 2**20
+
+
+def spool(home: Path) -> Path:
+    """The directory in which bodies lie while they arrive. What an earlier server left there is removed."""
+    folder = home / UPLOADS / ".arriving"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def register_routes(server: Flask) -> None:
     """Add the upload route to the server."""
 
-    @server.post("/upload")
+    @server.post(PATH)
     def upload() -> Response:
         name = Path(request.args.get("name", "")).name
         ending = Path(name).suffix.lower()
@@ -43,6 +54,11 @@ def register_routes(server: Flask) -> None:
             return _problem(f"{name} is empty", 400)
         if size > limit():
             return _problem(f"{name} has {size / 2**20:,.0f} MB; at most {limit() / 2**20:,.0f} MB are taken", 413)
+        waiting = _waiting()
+        if waiting + size > limit():
+            return _problem(
+                f"{waiting / 2**20:,.0f} MB wait for their import already; bring those in first, or wait a day", 413
+            )
         request.max_content_length = limit()
         try:
             return jsonify(upload=_store(ending, size), name=name, size=size)
@@ -52,13 +68,26 @@ def register_routes(server: Flask) -> None:
             return _problem(f"{name} could not be stored: {error.strerror}", 507)
 
 
-def _store(ending: str, size: int) -> str:
-    """Write the body under the SHA-256 of its contents, whole or not at all; returns the name."""
+def _waiting() -> int:
+    """Bytes of the files that wait for their import; those that nobody imports are removed after a day."""
+    total = 0
     folder = stores.home() / UPLOADS
     folder.mkdir(mode=0o700, exist_ok=True)
     for old in folder.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT:
-            old.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # imported meanwhile
+            facts = old.stat()
+            if not old.is_file():
+                continue
+            if time.time() - facts.st_mtime > KEPT:
+                old.unlink()
+            else:
+                total += facts.st_size
+    return total
+
+
+def _store(ending: str, size: int) -> str:
+    """Write the body under the SHA-256 of its contents, whole or not at all; returns the name."""
+    folder = stores.home() / UPLOADS
     digest, received = hashlib.sha256(), 0
     temporary = folder / f".{secrets.token_hex(8)}.part"
     try:
