@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from .processes import Worker
-from .shared.protocol import Entries
+from .shared.protocol import Entries, Value
 
 LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a process seen to be gone counts at once
 SETTLE = 1.0  # seconds of progress before a time left is worth showing
@@ -18,10 +19,23 @@ RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY = "record:", "partial:", "active", "ti
 Record = dict[str, Any]
 
 
+# What every record has; one of another format is no record.
+FIELDS = {
+    *("request", "title", "state", "owner", "worker", "beat", "ticket", "device", "done", "total", "message", "version"),
+    *("partial", "error", "bad_input", "attempts", "started", "updated", "marks", "wall", "cancel"),
+}
+
+
 def read(entries: Entries, key: str) -> Record | None:
-    """The record of a job, or None."""
-    text = entries.get(RECORD_ + key)
-    return None if text is None else json.loads(text)
+    """The record of a job, or None; also where what is kept is damaged or of another format."""
+    record = _parsed(entries.get(RECORD_ + key))
+    return record if isinstance(record, dict) and record.keys() >= FIELDS else None
+
+
+def _parsed(text: Value | None) -> Any:
+    with suppress(ValueError, RecursionError):
+        return json.loads(text or "null")
+    return None
 
 
 def write(entries: Entries, key: str, record: Record) -> None:
@@ -36,7 +50,10 @@ def job_keys(entries: Entries) -> list[str]:
 
 def next_ticket(entries: Entries) -> int:
     """A number that grows with every claim."""
-    ticket = int(entries.get(TICKET_KEY) or 0) + 1
+    last = _parsed(entries.get(TICKET_KEY))
+    if not isinstance(last, int):  # of the first job, or lost
+        last = max((record["ticket"] for _, record in read_all(entries, job_keys(entries))), default=0)
+    ticket = last + 1
     entries.set(TICKET_KEY, str(ticket))
     return ticket
 
@@ -49,7 +66,10 @@ def read_owned(entries: Entries, key: str, owner: str) -> Record | None:
 
 def active_keys(entries: Entries) -> set[str]:
     """The jobs that were queued or running when their owners last wrote; some may have died since."""
-    return set(json.loads(entries.get(ACTIVE_KEY) or "[]"))
+    keys = _parsed(entries.get(ACTIVE_KEY))
+    if isinstance(keys, list):
+        return set(keys)
+    return {key for key, record in read_all(entries, job_keys(entries)) if record["state"] in ACTIVE}  # none yet, or lost
 
 
 def set_active(entries: Entries, keys: set[str]) -> None:

@@ -38,7 +38,7 @@ class ResultCache:
             if not isinstance(data, bytes):
                 if not self.has(key):
                     return None
-                raise InputError(f"the file of cached result {key} is missing")
+                raise InputError(f"the file of cached result {key} is missing or damaged")
             result = Result.from_bytes(data, f"cached result {key}")
         except (InputError, ValueError, OSError) as error:
             log.warning("%s; it is dropped", error)
@@ -75,7 +75,9 @@ class ResultCache:
         self.shared.tidy()
 
     def _used(self, key: str) -> float:
-        return float(self.shared.get(_USED + key) or 0.0)
+        with suppress(ValueError):
+            return float(self.shared.get(_USED + key) or 0.0)
+        return 0.0
 
     def _use(self, key: str) -> None:
         self.shared.set(_USED + key, str(time.time()))

@@ -209,7 +209,7 @@ class JobStore:
                     return unpack(data, f"the partial result of {record['title']}")
                 if before is None or before["partial"] != record["partial"]:
                     continue
-                problem = f"the partial result of {record['title']} is missing"
+                problem = f"the partial result of {record['title']} is missing or damaged"
             except (InputError, ValueError) as error:
                 problem = str(error)
             log.warning("%s; it is computed from the start", problem)

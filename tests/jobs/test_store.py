@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import diskcache
 import numpy as np
@@ -298,7 +299,17 @@ def test_partial_arrays_that_nobody_names_are_swept(store):
     assert not list(store.shared.names("partial:"))
 
 
-def test_nothing_is_pickled(on_disk):
+class Evil:
+    """Unpickled it leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_is_pickled(on_disk, tmp_path):
     cache = on_disk.shared
     with pytest.raises(TypeError, match="values are"):
         cache.set("k", {"a": 1})
@@ -307,10 +318,10 @@ def test_nothing_is_pickled(on_disk):
     with pytest.raises(TypeError, match="values are"):
         cache.set("k", True)
     plain = diskcache.Cache(str(on_disk.shared.path), disk=diskcache.Disk)
-    plain.set("evil", {"a": 1})
-    with pytest.raises(ValueError, match="pickled"):
-        cache.get("evil")
+    plain.set("evil", Evil(tmp_path / "ran"))
     plain.close()
+    assert cache.get("evil") is None
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_folder_is_private_and_may_be_removed_under_a_running_program(on_disk):
