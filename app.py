@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:  # processes of jobs import this module and need no Dash
     from dash import Dash
 
+log = logging.getLogger("landscape")
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
 OURS = "same-origin"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -105,6 +109,10 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
     request to elsewhere, no frame around it.
     """
     from flask import request
+    from werkzeug.exceptions import HTTPException
+
+    from landscape_core.jobs.shared.protocol import Busy
+    from landscape_core.specs import printable
 
     names = {urlsplit(f"//{host}").hostname for host in hosts}
     app._setup_server()  # all inline scripts are known from here on
@@ -133,6 +141,18 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
             # Browsers say from whose page a request comes.
             line, status = "what changes something is taken only from the pages of this server", 403
         return (f"{line}\n", status, {"Content-Type": "text/plain"}) if line else None
+
+    @app.server.errorhandler(Exception)
+    def failed(error: Exception) -> Any:
+        # Whatever was sent: one line, for who sent it and in the log. A callback's own fault shows there as well.
+        if isinstance(error, HTTPException):
+            return error
+        unwell = isinstance(error, Busy | sqlite3.Error | OSError)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        log.error("%s", printable(f"{request.method} {request.path} was not answered: {words}"))
+        line = "the store cannot be used now; the log says why" if unwell else "this request cannot be answered"
+        return f"{line}\n", 503 if unwell else 400, {"Content-Type": "text/plain"}
 
     @app.server.after_request
     def headers(response: Any) -> Any:
@@ -182,11 +202,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    _log(home)
     os.environ["LANDSCAPE_HOME"] = str(home)
     os.environ["LANDSCAPE_DEVICE"] = chosen.device
     os.environ["LANDSCAPE_WORKERS"] = str(chosen.workers)
     _serve(listener, chosen.host, chosen.trust)
     return 0
+
+
+def _log(home: Path) -> None:
+    """Warnings go to the terminal, and to a file that is kept small."""
+    import logging.handlers
+
+    plain = logging.StreamHandler()
+    plain.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.handlers.RotatingFileHandler(home / "server.log", maxBytes=2**20, backupCount=2, delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[plain, file])
 
 
 def _end_quietly() -> None:

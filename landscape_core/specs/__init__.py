@@ -18,7 +18,7 @@ from .analysis import (
     View,
     searched,
 )
-from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, suggestion, unit_of
+from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, printable, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
 from .result import COUNTED, Array, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
@@ -64,6 +64,7 @@ __all__ = [
     "is_local",
     "pack",
     "parse_text",
+    "printable",
     "searched",
     "suggestion",
     "task_fields",

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+WORD, LINE = 200, 1000  # characters of a word, and of a line, that a message repeats
+
+
+def printable(text: str) -> str:
+    """The text as one line that can be shown: what does not print is spelled (`\\n`, `\\u202e`), what is endless is cut."""
+    spelled = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text[: 10 * LINE])
+    spelled = re.sub(rf"\S{{{WORD},}}", lambda found: f"{found[0][: WORD // 2]}…{found[0][-WORD // 4 :]}", spelled)
+    return spelled if len(spelled) <= LINE else f"{spelled[:LINE]}…"
+
 
 class InputError(ValueError):
     """What a person asked for cannot be done; the message is one line naming the field or file and the fix."""
+
+    def __init__(self, line: str):
+        super().__init__(printable(line))
 
 
 def field(default: Any, description: str, *, unit: str = "", local: bool = False, **bounds: Any) -> Any:
@@ -54,9 +67,15 @@ class Spec(BaseModel):
 def parse_text(text: str) -> Any:
     """A value written as JSON (`0.1`, `[1,2]`, `null`, `true`); what is not JSON is the string itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_int=_whole)
+    except (ValueError, RecursionError):
         return text
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one of more than 64 bits, which nothing here can mean, as the float next to it."""
+    value = int(digits) if len(digits) < 20 else 2**64
+    return value if abs(value) < 2**63 else float(digits)
 
 
 def is_local(spec: type[BaseModel], name: str) -> bool:

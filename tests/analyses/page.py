@@ -29,7 +29,7 @@ class AnalysisTests:
         server = Server(home)
         yield server
         server.stop()
-        assert "Traceback" not in server.log.read_text()
+        assert server.complaints() == []
 
     def cached(self, server: Server, *sources: str, **values: Any) -> list[str]:
         """Have results computed beforehand; their keys."""
