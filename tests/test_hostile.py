@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers in one line, soon, and stays as it was. Seeds are kept: every input can be sent again."""
+"""Whatever is sent, one line answers it, soon, and the server stays as it was. Seeds are kept: each can be sent again."""
 
 from __future__ import annotations
 
