@@ -20,9 +20,10 @@ from waitress.buffers import FileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import FixedStreamReceiver
+from waitress.task import ErrorTask
 from waitress.utilities import RequestEntityTooLarge
 
-from landscape_core.specs import InputError
+from landscape_core.specs import InputError, printable
 
 THREADS = 8
 KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than proxies wait before they use one again
@@ -43,6 +44,18 @@ class _Nothing:
 
 class _Full(RequestEntityTooLarge):
     code, reason = 507, "Insufficient Storage"
+
+
+class _OneLine(ErrorTask):
+    """What is no request, or is refused before it is whole, is answered like everything else: in one line."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = printable(f"{error.reason}: {error.body}").encode() + b"\n"
+        self.status, self.content_length = f"{error.code} {error.reason}", len(body)
+        self.response_headers.append(("Content-Type", "text/plain; charset=utf-8"))
+        self.set_close_on_finish()
+        self.write(body)
 
 
 class _Parser(HTTPRequestParser):
@@ -103,7 +116,7 @@ def serve(
         cleanup_interval=5,
         asyncore_use_poll=True,
     )
-    server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": parser})
+    server.channel_class = type("Channel", (HTTPChannel,), {"parser_class": parser, "error_task_class": _OneLine})
     ready()
     server.run()
 

@@ -32,7 +32,7 @@ def limit() -> int:
 
 def spool(home: Path) -> Path:
     """The directory in which bodies lie while they arrive. What an earlier server left there is removed."""
-    folder = home / UPLOADS / ".arriving"
+    folder = home / ".arriving"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
@@ -76,8 +76,6 @@ def _waiting() -> int:
     for old in folder.iterdir():
         with suppress(FileNotFoundError):  # imported meanwhile
             facts = old.stat()
-            if not old.is_file():
-                continue
             if time.time() - facts.st_mtime > KEPT:
                 old.unlink()
             else:
