@@ -25,6 +25,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 TWO = float(ndtr(2.0))  # the quantile that two standard errors of a normal estimate reach
 CONFIDENCE = 0.99  # of each end of a pair of bounds: both hold in 95 of 100, whatever the spectrum, and mostly in 98
 REACH = 2.5  # errors to both sides that are bounds of the same kind
+CLEARLY = 0.5  # of the error of the probes: what a quadrature may leave open, and so be off in one direction
 ORDERS = 6  # of the rules that are compared, at most
 WIDER = 1.25  # by what the kernel of a density grows until it is resolved
 
@@ -54,8 +55,10 @@ class Estimate:
 
     @property
     def resolved(self) -> bool:
-        """Whether the quadrature adds less to the error than the probes."""
-        return self.unresolved <= self.chance or self.unresolved <= 1e-9 * abs(self.value)
+        """Whether the quadrature adds less to the error than the probes, clearly: of numbers that just pass, those would be
+        given whose quadratures agree by luck.
+        """
+        return self.unresolved <= CLEARLY * self.chance or self.unresolved <= 1e-9 * abs(self.value)
 
 
 class SpectralMeasure:
@@ -91,16 +94,19 @@ class SpectralMeasure:
         combined = of or (lambda x: x)
         last, half = ([self._sums(rules, f) for f in functions] for rules in (self._late, self._early))
         at = [float(column.mean()) for column in last]
-        values = combined(*last)
+        values, before = combined(*last), combined(*half)
         value, scatter = float(values.mean()), float(values.std())
         if self.steps < 2 and not self.exact.all():
             scatter = float("inf")
-        moved = float(np.mean(combined(*half))) - value
+        moved = float(np.mean(before)) - value
         value -= float(np.sign(moved)) * min(scatter, abs(moved)) / 2 if np.isfinite(scatter) else 0.0
         chance = self._chance(self._linear(functions, at, combined))
-        found = Estimate(value, 0.0, chance, scatter)
-        error = float(np.hypot(chance, scatter / 2 if found.resolved else scatter))
-        return Estimate(value, error, chance, scatter)
+        # A scatter is itself known only by half of it. Of kinks it falls to a third from half of the steps to all of them.
+        expected = max(scatter, float(np.std(before)) / 3)
+        unresolved = (scatter * expected) ** 0.5
+        resolved = Estimate(value, 0.0, chance, unresolved).resolved
+        error = float(np.hypot(chance, scatter / 2 if resolved else expected))
+        return Estimate(value, error, chance, unresolved)
 
     def course(self, function: Function) -> tuple[np.ndarray, np.ndarray]:
         """Tr f(H) by the rules of the last quarter of the steps, and by those up to half of the steps, `(r,)` each."""

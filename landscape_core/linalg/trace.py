@@ -16,7 +16,7 @@ from .operators import STATE_BYTES, LinearOperator, finite, kind_of, multiplied,
 
 Method = Literal["hutchinson", "hutch++", "xtrace"]
 CHUNK = 8  # vectors that Hutch++ and XTrace multiply at a time
-SHARED = 1.45  # by what leave-one-out estimates, which share their sketch, scatter too little: .67 to .90 of it was measured
+SHARED = 1.38  # by what leave-one-out estimates, which share their sketch, scatter too little: .67 to .90 of it was measured
 
 
 class Trace:
@@ -30,7 +30,7 @@ class Trace:
     Anal. Appl. 45, 2024); the standard error is that of its leave-one-out estimates.
 
     Standard errors from few probes carry Student's factor, so that two of them hold as often as those of many; XTrace's is
-    raised by 1.45 besides, as its leave-one-out estimates share a sketch (benchmarks/coverage.py has what they hold).
+    raised by 1.38 besides, as its leave-one-out estimates share a sketch (benchmarks/coverage.py has what they hold).
 
     The first two also give, with standard errors, the traces of the diagonal blocks whose lengths are `segments`, and the
     `diagonal`: the mean of z * PHPz (Bekas, Kokiopoulou & Saad 2007) beside what is exact.

@@ -180,7 +180,14 @@ def masked(words: str) -> str:
 # Readings whose words rounding decides, by situation and analysis: directions that are rounding, shares at an edge.
 EDGES = {
     ("least-squares", "high_dimensions"): ("“",),
-    ("least-squares", "overlap"): ("Gradient", "Mini-batch", "Way made", "Gap", "Accuracy"),  # no gradient but rounding
+    ("least-squares", "overlap"): (
+        "Gradient",
+        "Mini-batch",
+        "Way made",
+        "Gap",
+        "Accuracy",
+        "k − 1",
+    ),  # no gradient but rounding
     ("dead", "spectrum"): ("Trace", "Note"),
     ("dead-at-rest", "spectrum"): ("Trace", "Note"),
     ("dead", "overlap"): ("Gap below",),
