@@ -13,7 +13,8 @@ from typing import Literal
 
 import psutil
 
-SAME_TIME = 2.0  # seconds by which two readings of one start time may differ (the clock may be set)
+from .clock import born
+
 End = Literal["kill", "interrupt", "leave"]
 _declared: tuple[End, Callable[[], bool]] | None = None
 
@@ -37,7 +38,7 @@ class Worker:
 
     host: str
     pid: int
-    born: float
+    born: float  # seconds since the machine started
     end: End
 
     @classmethod
@@ -45,7 +46,7 @@ class Worker:
         """The calling process, ended as its launcher declared; somebody's own program is interrupted where it can be."""
         own: End = "interrupt" if threading.current_thread() is threading.main_thread() else "leave"
         end = own if _declared is None else _declared[0]
-        return cls(_host(), os.getpid(), psutil.Process().create_time(), end)
+        return cls(_host(), os.getpid(), born(psutil.Process()), end)
 
     @property
     def gone(self) -> bool:
@@ -69,7 +70,7 @@ class Worker:
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.born) > SAME_TIME or process.status() == psutil.STATUS_ZOMBIE:
+            if born(process) != self.born or process.status() == psutil.STATUS_ZOMBIE:
                 return None
         except psutil.NoSuchProcess:
             return None

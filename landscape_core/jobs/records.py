@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from .clock import BOOT, clock
 from .processes import Worker
 from .shared.protocol import Entries, Value
 
@@ -22,7 +23,7 @@ Record = dict[str, Any]
 # What every record has; one of another format is no record.
 FIELDS = {
     *("request", "title", "state", "owner", "worker", "beat", "ticket", "device", "done", "total", "message", "version"),
-    *("partial", "error", "bad_input", "attempts", "started", "updated", "marks", "wall", "cancel"),
+    *("boot", "epoch", "partial", "error", "bad_input", "attempts", "started", "updated", "marks", "wall", "cancel"),
 }
 
 
@@ -77,21 +78,31 @@ def set_active(entries: Entries, keys: set[str]) -> None:
     entries.set(ACTIVE_KEY, json.dumps(sorted(keys)))
 
 
+def now(record: Record) -> float:
+    """Now, on the clock of the record's times: that of the boot in which it was claimed, or of elsewhere as well as we know."""
+    return clock() if record["boot"] == BOOT else time.time() - record["epoch"]
+
+
+def wall_clock(record: Record, moment: float) -> float:
+    """One of the record's times as seconds since the epoch, by the wall clock as it was when the job was claimed."""
+    return float(moment + record["epoch"])
+
+
 def is_dead(record: Record) -> bool:
     """Whether the owner has ended, or has not been heard of for longer than the lease."""
-    return time.time() - record["beat"] > LEASE or Worker(**record["worker"]).gone
+    return now(record) - record["beat"] > LEASE or Worker(**record["worker"]).gone
 
 
 def end(entries: Entries, key: str, record: Record, state: str, error: str = "") -> None:
     """Within a take: the job ends, its slot is free, and nobody owns it any more."""
-    now = time.time()
+    at = now(record)
     record |= {
-        "wall": wall_time(record, record["beat"] if is_dead(record) else now),
+        "wall": wall_time(record, record["beat"] if is_dead(record) else at),
         "state": state,
         "error": error,
         "owner": "",
         "marks": [],
-        "beat": now,
+        "beat": at,
     }
     record["version"] += 1
     if state == "done":
@@ -114,17 +125,17 @@ def read_all(entries: Entries, keys: Iterable[str]) -> Iterator[tuple[str, Recor
             yield key, record
 
 
-def wall_time(record: Record, now: float | None = None) -> float:
-    """Computing time of all attempts; of one that runs until `now`, or its last heartbeat."""
+def wall_time(record: Record, until: float | None = None) -> float:
+    """Computing time of all attempts; of one that runs `until` then, or its last heartbeat."""
     running = record.get("state") == "running"
-    until = (record["beat"] if now is None else now) if running else 0.0
+    until = (record["beat"] if until is None else until) if running else 0.0
     return float(record.get("wall", 0.0) + (max(0.0, until - record["started"]) if running else 0.0))
 
 
-def next_marks(marks: list[list[float]], now: float, done: float) -> list[list[float]]:
+def next_marks(marks: list[list[float]], at: float, done: float) -> list[list[float]]:
     """Two earlier points (time, done), at least a window apart once there are two: the rate is measured from the first."""
-    if not marks or now - marks[-1][0] >= WINDOW:
-        return [*marks[-1:], [now, done]]
+    if not marks or at - marks[-1][0] >= WINDOW:
+        return [*marks[-1:], [at, done]]
     return marks
 
 
@@ -137,4 +148,4 @@ def seconds_left(record: Record) -> float | None:
     if elapsed < SETTLE or gained <= 0:
         return None
     left = (record["total"] - record["done"]) * elapsed / gained
-    return float(max(0.0, left - (time.time() - record["updated"])))
+    return float(max(0.0, left - (now(record) - record["updated"])))

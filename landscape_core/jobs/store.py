@@ -17,6 +17,7 @@ from typing import Any
 
 from ..specs import Array, InputError, Progress, pack, unpack
 from . import records
+from .clock import BOOT, clock
 from .processes import Worker
 from .records import ACTIVE, Record
 from .requests import Request
@@ -70,7 +71,7 @@ class JobStore:
 
     def claim(self, key: str, request: Request) -> str | None:
         """Become the owner of the job, which is then queued; None while somebody else works on it. Clears a cancel."""
-        owner, now = uuid.uuid4().hex, time.time()
+        owner, now = uuid.uuid4().hex, clock()
         with self.shared.take() as held:
             old = records.read(held, key)
             if old is not None and old["state"] in ACTIVE and not records.is_dead(old):
@@ -84,6 +85,8 @@ class JobStore:
                 "owner": owner,
                 "worker": vars(Worker.this()),
                 "beat": now,
+                "boot": BOOT,
+                "epoch": time.time() - now,
                 "ticket": ticket,
                 "device": "",
                 "done": old.get("done", 0.0),
@@ -117,7 +120,7 @@ class JobStore:
             record["device"] = device
             records.bury(held)
             if self._ahead(held, record) < limit:
-                now = time.time()
+                now = records.now(record)
                 record |= {"state": "running", "started": now, "updated": now, "beat": now}
             records.write(held, key, record)
         return bool(record["state"] == "running")
@@ -127,7 +130,7 @@ class JobStore:
         with self.shared.take() as held:
             record = records.read_owned(held, key, owner)
             if record is not None:
-                records.write(held, key, record | {"beat": time.time()})
+                records.write(held, key, record | {"beat": records.now(record)})
         return record is not None
 
     def advance(self, key: str, owner: str, progress: Progress) -> bool:
@@ -138,8 +141,9 @@ class JobStore:
             # The slow part, before the store is taken; unseen until a record names it.
             self.shared.set(name, pack(progress.partial))
         with self.shared.take() as held:
-            record, stale, now = records.read_owned(held, key, owner), name, time.time()
+            record, stale = records.read_owned(held, key, owner), name
             if record is not None:
+                now = records.now(record)
                 if name is not None:
                     stale, record["partial"] = record["partial"], name
                     record["version"] += 1
@@ -169,7 +173,7 @@ class JobStore:
         with self.shared.take() as held:
             record = records.read(held, key)
             if record is not None and record["state"] in ACTIVE and record["cancel"] is None:
-                record["cancel"] = time.time()
+                record["cancel"] = records.now(record)
                 records.write(held, key, record)
                 if records.is_dead(record):
                     records.end(held, key, record, "cancelled")
@@ -271,10 +275,10 @@ class JobStore:
             error=record["error"],
             bad_input=record["bad_input"],
             attempts=record["attempts"],
-            started=record["started"],
-            updated=record["updated"],
+            started=None if record["started"] is None else records.wall_clock(record, record["started"]),
+            updated=records.wall_clock(record, record["updated"]),
             seconds_left=records.seconds_left(record) if state == "running" else None,
-            wall=records.wall_time(record, time.time() if state == "running" else record["beat"]),
+            wall=records.wall_time(record, records.now(record) if state == "running" else record["beat"]),
             ahead=self._ahead(self.shared, record) if state == "queued" else 0,
             cancelling=state in ACTIVE and record["cancel"] is not None,
         )
@@ -300,7 +304,7 @@ class JobStore:
 
     def _enforce(self, key: str, record: Record) -> Record:
         """After the grace period: the record becomes cancelled first, so that nobody waits, then the process is ended."""
-        if time.time() - record["cancel"] < GRACE and not records.is_dead(record):
+        if records.now(record) - record["cancel"] < GRACE and not records.is_dead(record):
             return record
         with self.shared.take() as held:
             current = records.read(held, key)

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from landscape_core.analyses import ANALYSES
+from landscape_core.jobs.clock import born
 from landscape_core.jobs.launch.forkserver import PRELOAD, SafeDiskcacheManager, background_manager
 from landscape_core.jobs.store import JobStore
 
@@ -128,7 +129,7 @@ def test_each_call_has_a_key_of_its_own(manager):
 
 def test_a_result_is_handed_out_once_even_when_its_process_has_just_ended(manager):
     own = psutil.Process()
-    job = f"{own.pid}:{own.create_time()}"
+    job = f"{own.pid}:{born(own)}"
     assert manager.get_result("k", job) is manager.UNDEFINED
     manager.handle.set("k", None)  # written after the look, before the process ended
     assert manager.job_running(job)  # so there is another look
@@ -138,7 +139,7 @@ def test_a_result_is_handed_out_once_even_when_its_process_has_just_ended(manage
 
 def test_nothing_but_the_store_ends_a_job(manager):
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    job = f"{process.pid}:{psutil.Process(process.pid).create_time()}"
+    job = f"{process.pid}:{born(psutil.Process(process.pid))}"
     try:
         manager.terminate_job(job)
         assert not manager.terminate_unhealthy_job(job)

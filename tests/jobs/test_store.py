@@ -9,6 +9,7 @@ from pathlib import Path
 
 import diskcache
 import numpy as np
+import psutil
 import pytest
 
 from landscape_core.jobs import records
@@ -322,6 +323,46 @@ def test_nothing_is_pickled(on_disk, tmp_path):
     plain.close()
     assert cache.get("evil") is None
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("step", [-86400.0, -30.0, 30.0, 86400.0])
+def test_setting_the_clock_ends_no_job_and_holds_up_no_end(store, monkeypatch, step):
+    """The lease, the grace of a cancel and the rates are reckoned by the time since the machine started."""
+    owner = run(store, "k")
+    store.advance("k", owner, Progress(1, 4))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + step)
+    assert store.view("k").state == "running"
+    assert store.claim("k", request()) is None
+    assert store.beat("k", owner)
+    assert 0 <= store.view("k").wall < 5
+    assert not Worker.this().gone
+    store.cancel("k")
+    assert store.view("k").state == "running"  # its grace has only begun
+    monkeypatch.setattr(store_module, "GRACE", 0.1)
+    monkeypatch.setattr(Worker, "stop", lambda _: None)
+    time.sleep(0.2)
+    assert store.view("k").state == "cancelled"
+
+
+def test_a_process_is_told_apart_by_when_it_started_since_the_boot(monkeypatch):
+    here = Worker.this()
+    assert here == Worker.this()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 0.0)  # what a step of the wall clock makes of it
+    assert not here.gone
+    assert dataclasses.replace(here, born=here.born + 1).gone
+
+
+def test_a_job_of_another_boot_is_dead_by_the_wall_clock(store, monkeypatch, elsewhere):
+    owner = run(store, "k")
+    record = records.read(store.shared, "k")
+    with store.shared.take() as held:
+        records.write(held, "k", record | {"boot": "another", "epoch": time.time() - record["beat"]})
+    assert store.view("k").state == "running"
+    with store.shared.take() as held:
+        records.write(held, "k", record | {"boot": "another", "epoch": time.time() - record["beat"] - 60})
+    assert store.view("k").state == "interrupted"
+    assert store.claim("k", request()) not in (None, owner)
 
 
 def test_the_folder_is_private_and_may_be_removed_under_a_running_program(on_disk):

@@ -25,6 +25,7 @@ import psutil
 from dash import DiskcacheManager
 
 from .. import processes
+from ..clock import born
 
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
@@ -73,7 +74,7 @@ class SafeDiskcacheManager(DiskcacheManager):
         """Start the process; returns its pid and start time, which no later process has."""
         process = self._start(job_fn, (key, self._make_progress_key(key), args, context))
         try:
-            return f"{process.pid}:{psutil.Process(process.pid).create_time()}"
+            return f"{process.pid}:{born(psutil.Process(process.pid))}"
         except psutil.NoSuchProcess:
             return f"{process.pid}:0"  # has ended already
 
@@ -136,10 +137,10 @@ def _work(target: Callable[..., Any], *args: Any) -> None:
 
 
 def _lives(job: str | None) -> bool:
-    pid, _, born = (job or "").partition(":")
+    pid, _, start = (job or "").partition(":")
     try:
         process = psutil.Process(int(pid))
-        return bool(process.create_time() == float(born) and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(born(process) == float(start) and process.status() != psutil.STATUS_ZOMBIE)
     except (ValueError, psutil.NoSuchProcess):
         return False
 
