@@ -163,9 +163,10 @@ def _rounds_inside(
     for way in (NEAR, 10 * NEAR):
         up, down = (_terms(objective, theta * (1 + sign * way), whole, graph=False) for sign in (1, -1))
         floor = max(floor, *(abs(x + y - 2 * z) / abs(z) for x, y, z in zip(up, down, first, strict=True)))
-    single = torch.tensor([x / batch.weight for x, batch in zip(first, whole, strict=True)], dtype=torch.float64)
-    if bool((single.float().double() - single).abs().max() <= 1e-15 * single.abs().max()):  # numbers of float32 themselves
-        floor = max(floor, torch.finfo(torch.float32).eps)
+    for weights in ([1.0] * len(whole), [batch.weight for batch in whole]):
+        single = torch.tensor([x / weight for x, weight in zip(first, weights, strict=True)], dtype=torch.float64)
+        if bool((single.float().double() - single).abs().max() <= 1e-15 * single.abs().max()):  # numbers of float32 themselves
+            floor = max(floor, torch.finfo(torch.float32).eps)
     return max(off) <= 10 * floor
 
 

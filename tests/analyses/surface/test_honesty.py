@@ -103,6 +103,19 @@ def test_where_samples_have_no_losses_of_their_own_nothing_is_said_of_chance(los
     assert any("standard error is left out" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda o, y: F.mse_loss(o, F.one_hot(y, 10).to(o))], ids=["nll", "mse"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loss_that_casts_its_scores_has_a_standard_error_in_float64(loss, seed):
+    """Rounding of the cast is more than that of float64: it does not part the samples from their mean."""
+    x, y = digits()
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10)).double()
+    objective = Objective(model, lambda o, t: loss(o.float(), t), [(x[:120], y[:120]), (x[120:], y[120:])])
+    result = lc.compute("surface", objective, resolution=3, flow=0, dtype="float64")
+    each = objective.sample_losses(objective.theta).numpy()
+    assert result["center_loss_standard_error"] == pytest.approx(each.std(ddof=1) / len(each) ** 0.5, rel=1e-4)
+
+
 def test_pairs_lie_around_the_centre_at_the_rim_and_between():
     axes = [np.linspace(-1, 1, 5), np.linspace(-1, 3, 9)]
     finite = np.ones((5, 9), bool)
