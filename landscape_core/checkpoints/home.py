@@ -4,28 +4,74 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ..specs import InputError
 
+FORMAT = 1  # raise it when an older version could not read what is in a home
+ROOMS = ("runs", "cache", "jobs", "uploads")
 DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".landscape"  # beside app.py
 
 
 def home_directory(path: str | Path | None = None) -> Path:
     """The home directory: `path`, else $LANDSCAPE_HOME, else `.landscape` beside app.py; created with mode 0700.
 
-    Raises InputError if it cannot be made or written.
+    Raises InputError if it cannot be made or written, if others own it or may write in it (they could hand us files that we
+    trust), or if a newer version of this program made it.
     """
     chosen = path or os.environ.get("LANDSCAPE_HOME") or DEFAULT_HOME
     home = Path(chosen).expanduser().absolute()
     try:
         if not home.is_dir():
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the home directory {home}: {error.strerror}; set LANDSCAPE_HOME") from None
     if not os.access(home, os.W_OK | os.X_OK):
         raise InputError(f"the home directory {home} is not writable; set LANDSCAPE_HOME")
+    for folder in (home, *(home / name for name in ROOMS)):
+        _ours(folder)
+    _known_format(home)
     return home
+
+
+def _ours(folder: Path) -> None:
+    try:
+        facts = folder.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(facts.st_mode) and not folder.is_dir():
+        raise InputError(f"{folder} is no directory; move it away, or set LANDSCAPE_HOME")
+    if facts.st_uid != os.geteuid() or (folder.is_symlink() and folder.stat().st_uid != os.geteuid()):
+        raise InputError(f"{folder} belongs to another user; set LANDSCAPE_HOME to a directory of your own")
+    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InputError(f"others may write in {folder}; take that right away (chmod go-w), or set LANDSCAPE_HOME")
+
+
+def _known_format(home: Path) -> None:
+    file = home / "format"
+    try:
+        text = file.read_text().strip()
+    except FileNotFoundError:
+        with suppress(InputError):
+            write_atomically(file, f"{FORMAT}\n".encode())
+        return
+    except (OSError, ValueError):
+        return  # damaged: what is in the home says for itself whether it can be read
+    if text.isdecimal() and len(text) < 9 and int(text) > FORMAT:
+        raise InputError(
+            f"{home} was made by a newer version of this program (format {text}; this one knows {FORMAT}): update the program, "
+            "or set LANDSCAPE_HOME to another directory. Nothing in it was changed"
+        )
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder and those above it that are missing, each with mode 0700. Raises OSError."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -35,7 +81,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,10 @@ class RunStore:
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from None
         except (ValidationError, ValueError):
+            if (newer := _format(file)) > RunRecord.model_fields["format"].default:
+                raise InputError(
+                    f"run '{name}' was written by a newer version of this program (format {newer}): update the program"
+                ) from None
             raise InputError(f"run '{name}' is damaged: {file} cannot be read; delete the run or restore the file") from None
 
     def write(self, record: RunRecord) -> None:
@@ -124,6 +130,15 @@ def _is_name(text: str) -> bool:
         return Reference.parse(text).step is None
     except InputError:
         return False
+
+
+def _format(file: Path) -> int:
+    """The number of the format that a file names; 0 where it names none."""
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(file.read_bytes())
+        if isinstance(content, dict) and isinstance(content.get("format"), int):
+            return int(content["format"])
+    return 0
 
 
 @functools.lru_cache(maxsize=512)

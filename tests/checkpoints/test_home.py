@@ -39,3 +39,53 @@ def test_home_and_runs_never_import_torch():
         "import sys; import landscape_core.checkpoints.home, landscape_core.checkpoints.runs; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o1777])
+@pytest.mark.parametrize("room", ["", "runs", "jobs", "cache", "uploads"])
+def test_where_others_can_write_nothing_is_kept(tmp_path, mode, room):
+    """They could hand us weights and results that we take for our own."""
+    folder = tmp_path / "home" / room
+    folder.mkdir(parents=True)
+    (tmp_path / "home").chmod(0o700)
+    folder.chmod(mode)
+    with pytest.raises(InputError, match=r"others may write in .*; take that right away \(chmod go-w\)"):
+        home_directory(tmp_path / "home")
+    folder.chmod(0o755)  # they may look
+    assert home_directory(tmp_path / "home")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("room", ["", "runs", "jobs", "cache"])
+def test_what_belongs_to_another_is_not_used(tmp_path, room):
+    folder = tmp_path / "home" / room
+    folder.mkdir(parents=True)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(InputError, match="belongs to another user; set LANDSCAPE_HOME"):
+        home_directory(tmp_path / "home")
+
+
+def test_folders_are_private_whatever_the_umask(tmp_path):
+    before = os.umask(0o002)
+    try:
+        home = home_directory(tmp_path / "home")
+        write_atomically(home / "runs" / "a" / "run.json", b"{}")
+        assert home_directory(home) == home
+        assert {stat.S_IMODE(folder.stat().st_mode) for folder in (home, *home.glob("**/"))} == {0o700}
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "newer"), [("2\n", True), ("1\n", False), ("17", True), ("\xff\x00", False), ("9" * 50, False)]
+)
+def test_a_newer_home_is_said_to_be_newer_and_left_alone(tmp_path, text, newer):
+    home = home_directory(tmp_path / "home")
+    assert (home / "format").read_text() == "1\n"
+    (home / "format").write_text(text)
+    if newer:
+        with pytest.raises(InputError, match=r"made by a newer version of this program .*: update the program"):
+            home_directory(home)
+    else:
+        home_directory(home)
+    assert (home / "format").read_text() == text

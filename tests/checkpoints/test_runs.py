@@ -45,7 +45,7 @@ def test_names_cannot_leave_the_folder(tmp_path, name):
         RunStore(tmp_path).folder(name)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"format": 2}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"format": 1}', b'{"format": "x"}'])
 def test_a_damaged_run_is_one_line_and_does_not_hide_others(tmp_path, content):
     store = RunStore(tmp_path)
     store.write(record("good"))
@@ -68,3 +68,16 @@ def test_delete_removes_all_and_refuses_a_run_being_written(tmp_path):
         RunStore(tmp_path).delete("a")
     store.delete("a")
     assert not store.folder("a").exists()
+
+
+def test_a_run_of_a_newer_version_is_said_to_be_newer(tmp_path):
+    store = RunStore(tmp_path)
+    store.write(record("other"))
+    (tmp_path / "runs" / "later").mkdir()
+    (tmp_path / "runs" / "later" / "run.json").write_text('{"format": 7, "name": "later", "layers": []}')
+    with pytest.raises(
+        InputError, match=r"run 'later' was written by a newer version .*\(format 7\): update the program"
+    ) as error:
+        store.read("later")
+    assert "delete" not in str(error.value)
+    assert sorted(store.names()) == ["later", "other"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import diskcache
 import psutil
@@ -170,13 +171,19 @@ def test_what_every_listed_analysis_needs_is_imported_before_the_first_job():
     assert {f"{item.package}.compute" for item in ANALYSES.values()} <= set(loaded)
 
 
-def test_the_folder_is_wiped_unless_a_server_uses_it(tmp_path):
+def test_what_dash_pickles_lies_in_a_folder_that_nobody_else_wrote_in(tmp_path):
     code = (
         "import sys, time; from landscape_core.jobs.launch.forkserver import background_manager\n"
-        "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print('up', flush=True); time.sleep(60)"
+        "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print(m.handle.directory, flush=True); time.sleep(60)"
     )
+    for name in ("callbacks", "callbacks-planted"):
+        (tmp_path / name).mkdir(mode=0o777)
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "up\n"
-    assert background_manager(tmp_path).handle.get("mine") == 1
+    other = Path(process.stdout.readline().strip())
+    own = Path(background_manager(tmp_path).handle.directory)
+    assert sorted(tmp_path.iterdir()) == sorted([own, other])  # what was planted is gone, what a living server uses is not
+    assert own.stat().st_mode & 0o777 == other.stat().st_mode & 0o777 == 0o700
     process.kill()
     process.communicate()
+    third = Path(background_manager(tmp_path).handle.directory)
+    assert sorted(tmp_path.iterdir()) == sorted([own, third])

@@ -11,11 +11,12 @@ import fcntl
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ PRELOAD = (
     "landscape_core.jobs.launch.forkserver",
     "landscape_core.jobs.runner",
 )
+LOCK = ".lock"
+KEPT = 3600  # seconds that an answer waits for the tab that asked, which may have been closed
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -56,7 +59,7 @@ class SafeDiskcacheManager(DiskcacheManager):
     """
 
     def __init__(self, cache: diskcache.Cache, preload: tuple[str, ...] = PRELOAD):
-        super().__init__(cache)
+        super().__init__(cache, expire=KEPT)
         self._context = multiprocess.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._starting = threading.Lock()
@@ -111,21 +114,29 @@ class SafeDiskcacheManager(DiskcacheManager):
 def background_manager(home: Path | str) -> SafeDiskcacheManager:
     """The manager for `Dash(background_callback_manager=...)`.
 
-    What it keeps is in home/callbacks, apart from ours, as Dash pickles. The folder is wiped at start, unless another server
-    under the same home uses it.
+    What it keeps, Dash pickles: so it lies in a folder that this process has just made, mode 0700, and nobody wrote in before.
+    Those of servers that have ended are removed.
     """
-    folder = Path(home) / "callbacks"
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder.with_name(".callbacks.lock"), os.O_RDWR | os.O_CREAT, 0o600)  # held until this process ends
+    home = Path(home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in home.glob("callbacks*"):
+        with suppress(OSError), _alone(old / LOCK):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="callbacks-", dir=home))
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)  # held until this process ends
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return SafeDiskcacheManager(diskcache.Cache(str(folder)))
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """The lock, held. Raises BlockingIOError if a process that lives has it."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    folder.mkdir(mode=0o700, exist_ok=True)
-    manager = SafeDiskcacheManager(diskcache.Cache(str(folder)))
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    return manager
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _work(target: Callable[..., Any], *args: Any) -> None:
