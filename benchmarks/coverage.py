@@ -36,6 +36,7 @@ from landscape_core.objective import Objective
 
 HOLD, HOLD_EACH, BOUNDS_HOLD = 0.90, 0.86, 0.95  # of two standard errors over all networks and in each; of bounds
 RATIO, BIAS = (0.8, 1.5), 0.5
+MANY = 100  # seeds from which the bands are taken as they are
 FEWEST = 8  # seeds that must give a number for anything to be said of it
 SAMPLES = 400
 DRAWN = 200  # samples of a loss whose standard error is asked
@@ -241,8 +242,7 @@ def smaller_dampings(known: Known, seed: int) -> Iterator[Measured]:
     for c in (1e-3, 1e-4):
         curved = lambda t, c=c: np.maximum(t, 0) / (np.maximum(t, 0) + c)  # noqa: E731
         found, truth = measure.total(curved), curved(e).sum()
-        if found.resolved:
-            yield Number(f"effective dimension, c = {c:g}", found.value, found.error, truth)
+        yield Number(f"effective dimension, c = {c:g}", found.value if found.resolved else np.nan, found.error, truth)
         yield Bounds(f"the same, bounds, c = {c:g}", *found.bounds, truth)
 
 
@@ -331,10 +331,11 @@ class Row:
     ratio: float  # mean standard error over the deviation of the estimates; of bounds NaN
     bias: float  # over that deviation
     given: float  # share of seeds that gave a number
+    count: int  # of those seeds
 
-    def faults(self, slack: float = 0.0) -> list[str]:
-        """What is outside the bands, widened by `slack`: 0 of many seeds, about 2 / sqrt(seeds) of few."""
-        found = []
+    def faults(self) -> list[str]:
+        """What is outside the bands, widened by 1.5 / sqrt(seeds) where fewer than 100 gave a number."""
+        slack, found = 1.5 / self.count**0.5 if self.count < MANY else 0.0, []
         least = BOUNDS_HOLD if self.bounds else HOLD_EACH
         if self.hold < least - slack * 2 * (least * (1 - least)) ** 0.5:
             found.append(f"holds in {self.hold:.2f}")
@@ -352,7 +353,11 @@ def row(network: str, name: str, found: list[Measured]) -> Row | None:
         known = np.isfinite(low) & np.isfinite(high)
         floor = 1e-9 * (1 + np.abs(truth))  # rounding
         hold = ((low <= truth + floor) & (truth <= high + floor))[known]
-        return Row(network, name, True, float(hold.mean()), np.nan, np.nan, float(known.mean())) if known.any() else None
+        return (
+            Row(network, name, True, float(hold.mean()), np.nan, np.nan, float(known.mean()), int(known.sum()))
+            if known.any()
+            else None
+        )
     value, error, truth = (np.array([getattr(one, part) for one in found], float) for part in ("value", "error", "truth"))
     value, error, truth = (part.reshape(len(found), -1) for part in np.broadcast_arrays(value, error, truth))
     known = np.isfinite(value)
@@ -368,7 +373,7 @@ def row(network: str, name: str, found: list[Measured]) -> Row | None:
     size = float(np.sqrt(np.mean(deviation[moves] ** 2))) if moves.any() else np.nan
     ratio = float(np.sqrt(np.mean(np.nanmean(np.where(known, error, np.nan), axis=0)[moves] ** 2))) / size
     bias = float(np.sqrt(np.mean(np.nanmean(off, axis=0)[moves] ** 2))) / size
-    return Row(network, name, False, float(hold.mean()), ratio, bias, float(known.any(1).mean()))
+    return Row(network, name, False, float(hold.mean()), ratio, bias, float(known.any(1).mean()), int(known.any(1).sum()))
 
 
 def collected(
@@ -392,7 +397,10 @@ def rows(network: str, found: dict[str, list[Measured]]) -> list[Row]:
 def pooled(table: list[Row]) -> list[str]:
     """Numbers whose two standard errors hold too seldom over all networks."""
     names = dict.fromkeys(one.name for one in table if not one.bounds)
-    means = {name: float(np.mean([one.hold for one in table if one.name == name])) for name in names}
+    means = {}
+    for name in names:
+        each = [one for one in table if one.name == name]
+        means[name] = float(np.average([one.hold for one in each], weights=[one.count for one in each]))
     return [f"all networks: {name} holds in {mean:.3f}" for name, mean in means.items() if mean < HOLD]
 
 
