@@ -24,6 +24,7 @@ from .store import BEAT, GRACE, JobStore, JobView
 log = logging.getLogger("landscape.jobs")
 TICK = 0.25  # seconds between two looks at the store
 COPY_LIMIT = 2**20  # bytes of partial arrays that are copied at every progress; larger ones only when they are due
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # as torch says it, on CPUs and GPUs
 CANCELLED, ORPHANED, LOST = "cancelled", "interrupted", "lost"
 
 Start = Callable[[str, str | None, Spec, Path, dict[str, Array] | None], Generator[Progress, None, Result]]
@@ -294,6 +295,8 @@ def _device(spec: Spec, resolve: bool) -> str:
 
 
 def _one_line(problem: BaseException) -> str:
+    if isinstance(problem, MemoryError) or any(words in str(problem) for words in NO_MEMORY):
+        return "the memory is not enough: take fewer samples, fewer points at once or a smaller network"
     if isinstance(problem, OSError) and problem.strerror:
         where = f": {problem.filename}" if problem.filename else ""
         return f"{problem.strerror}{where}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from .base import InputError, Spec, field, suggestion
 
@@ -67,7 +67,9 @@ class ArchitectureSpec(Spec):
 class MLPArchitecture(ArchitectureSpec):
     """Fully connected network."""
 
-    widths: tuple[int, ...] = field((64,), "Widths of the hidden layers.", unit="neurons", max_length=200)
+    widths: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = field(
+        (64,), "Widths of the hidden layers.", unit="neurons", max_length=200
+    )
     depth: int | None = field(
         None, "Number of hidden layers after an input layer, all of the width widths[0]; overrides widths.", ge=1, le=200
     )

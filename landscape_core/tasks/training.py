@@ -26,6 +26,7 @@ from .optimisation import (
     parameter_norm,
     restore_optimizer,
 )
+from .room import check_training
 from .task import load_task
 
 EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a split: evaluation must not outweigh training
@@ -66,6 +67,8 @@ class _Training:
         fingerprints = task.data.fingerprints()
         if recording.found is not None and recording.found.data != fingerprints:
             raise InputError(f"the data of run '{spec.run}' have changed since it began; delete it and train again")
+        moments = {"sgd": 1 if spec.momentum else 0}.get(spec.optimizer, 2)
+        check_training(home, task.parameters, self.task.dtype.itemsize, len(spec.recorded_steps), moments)
         recording.begin(parameters=task.parameters, dtype=spec.dtype, data=fingerprints, sizes=task.data.sizes)
         device = torch_device(spec.device)
         self.samples = {split: tuple(part.to(device) for part in task.sample(split, EVALUATED)) for split in ("train", "test")}

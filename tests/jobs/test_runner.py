@@ -10,6 +10,7 @@ import time
 import diskcache
 import numpy as np
 import pytest
+import torch
 
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs import results as results_module
@@ -236,6 +237,27 @@ def test_what_breaks_fails_with_one_line_and_its_traceback_in_the_log(home, capl
     assert (view.state, view.error, view.bad_input) == ("failed", "ZeroDivisionError: first line", False)
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
+    assert run_or_join(request(), home, start=fakes.sleepy).state == "done"
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: bytes(10**15),
+        lambda: np.empty(10**15),
+        lambda: torch.empty(10**15),
+        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")).__next__(),
+    ],
+    ids=["python", "numpy", "torch", "cuda"],
+)
+def test_too_little_memory_says_what_to_reduce(home, take):
+    def greedy(*_):
+        yield Progress(0, 1)
+        take()
+
+    view = run_or_join(request(), home, start=greedy)
+    assert (view.state, view.bad_input) == ("failed", False)
+    assert view.error == "the memory is not enough: take fewer samples, fewer points at once or a smaller network"
     assert run_or_join(request(), home, start=fakes.sleepy).state == "done"
 
 

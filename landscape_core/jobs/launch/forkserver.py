@@ -142,6 +142,8 @@ def _alone(file: Path) -> Iterator[None]:
 def _work(target: Callable[..., Any], *args: Any) -> None:
     # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):  # where memory runs out, the system ends a job and not the server
+        Path("/proc/self/oom_score_adj").write_text("800")
     # The parent by pid is the fork server; multiprocess knows the process that asked for this one.
     processes.declare("kill", multiprocess.parent_process().is_alive)
     target(*args)
