@@ -245,7 +245,7 @@ def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
 
     # Importing torch takes seconds: it happens while the first page is being looked at.
     manager: Any = app._background_manager
-    threading.Thread(target=manager.warm, name="warm", daemon=True).start()
+    threading.Thread(target=manager.keep_warm, name="warm", daemon=True).start()
     gc.collect()
     gc.freeze()  # what lives as long as the server need not be looked through at every request
     server.serve(

@@ -331,3 +331,22 @@ def test_the_server_comes_back_and_the_page_goes_on(trained_server: Server, open
     wait_until(lambda: surface_done(trained_server) > done)
     page.locator("#surface-status").get_by_role("button", name=re.compile("^Cancel")).click()
     expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
+
+
+def test_the_process_that_starts_jobs_may_be_killed(trained_server: Server, open_page: Open) -> None:
+    """What runs goes on and can be cancelled, and what is launched next runs."""
+    page = open_page(f"{trained_server.address}/surface?on=first@last&{LONG}&v.kind=heatmap")
+    compute(page)
+    expect(page.locator("#surface-status .job-running")).to_contain_text("points")
+    web = psutil.Process(trained_server.process.pid)
+    (starter,) = [child for child in web.children() if "forkserver" in " ".join(child.cmdline())]
+    starter.kill()
+    before = surface_done(trained_server)
+    wait_until(lambda: surface_done(trained_server) > before)
+    page.locator("#surface-status").get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
+    page.goto(f"{trained_server.address}/surface?on=second@last&{SMALL}&v.kind=heatmap")
+    compute(page)
+    expect(graphs(page)).to_have_count(1)
+    expect(page.locator("#surface-run")).to_have_text("Computed")
+    assert "the process that starts jobs has died" in trained_server.log.read_text()

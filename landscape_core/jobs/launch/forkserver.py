@@ -8,6 +8,7 @@ place that knows which manager is used.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -22,11 +23,14 @@ from typing import Any
 
 import diskcache
 import multiprocess
+import multiprocess.forkserver
 import psutil
 from dash import DiskcacheManager
 
 from .. import processes
 from ..clock import born
+
+log = logging.getLogger("landscape.jobs")
 
 # What a job needs, imported once. Importing must start no threads and touch no GPU: the server forks.
 PRELOAD = (
@@ -69,6 +73,16 @@ class SafeDiskcacheManager(DiskcacheManager):
         """Start the fork server and wait until it has imported everything (some seconds): the first job then starts at once."""
         self._start(time.time, ()).join()
 
+    def keep_warm(self) -> None:
+        """`warm`, and again whenever the fork server has died: jobs that run go on without it. Does not return."""
+        while True:
+            with suppress(OSError):  # no memory for it now
+                self.warm()
+            pid = multiprocess.forkserver._forkserver._forkserver_pid
+            while pid is not None and _runs(pid):
+                time.sleep(1.0)
+            log.warning("the process that starts jobs has died; another is begun")
+
     def build_cache_key(self, fn: Any, args: Any, cache_args_to_ignore: Any, triggered: Any) -> str:
         """A new key for each call: that equal requests are computed once is the job store's business."""
         return f"{super().build_cache_key(fn, args, cache_args_to_ignore, triggered)}{uuid.uuid4().hex}"
@@ -105,7 +119,8 @@ class SafeDiskcacheManager(DiskcacheManager):
 
     def _start(self, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         # daemon: the server does not wait for its jobs when it ends, it ends them.
-        process = self._context.Process(target=_work, args=(target, *args), daemon=True)
+        asker = f"{os.getpid()}:{born(psutil.Process())}"
+        process = self._context.Process(target=_work, args=(asker, target, *args), daemon=True)
         with self._starting, _python_path(ROOT):
             process.start()
         return process
@@ -139,14 +154,21 @@ def _alone(file: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _work(target: Callable[..., Any], *args: Any) -> None:
+def _work(asker: str, target: Callable[..., Any], *args: Any) -> None:
     # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError):  # where memory runs out, the system ends a job and not the server
         Path("/proc/self/oom_score_adj").write_text("800")
-    # The parent by pid is the fork server; multiprocess knows the process that asked for this one.
-    processes.declare("kill", multiprocess.parent_process().is_alive)
+    # The parent by pid is the fork server, and multiprocess takes its end for that of the process that asked.
+    processes.declare("kill", lambda: _lives(asker))
     target(*args)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(job: str | None) -> bool:
