@@ -238,9 +238,10 @@ class SpectralMeasure:
         low, high = (float(part.mean()) for part in self.enclosed(threshold))
         middle, p = (low + high) / 2, self.parameters
         chance = self._chance(np.asarray(self.nodes < threshold, float)) / p
-        unresolved = (high - low) * self.size / p
+        unresolved = (high - low) / 2 * self.size / p
         value = (float((self.known < threshold).sum()) + self.size * middle) / p
-        return Estimate(value, float(np.hypot(chance, unresolved / (4 if unresolved <= chance else 2))), chance, unresolved)
+        error = float(np.hypot(chance, unresolved / (2 if unresolved <= CLEARLY * chance else 1)))
+        return Estimate(value, error, chance, unresolved)
 
     # -- densities ----------------------------------------------------------------------------------------------------
 

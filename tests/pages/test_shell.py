@@ -345,7 +345,7 @@ def test_the_process_that_starts_jobs_may_be_killed(trained_server: Server, open
     wait_until(lambda: surface_done(trained_server) > before)
     page.locator("#surface-status").get_by_role("button", name=re.compile("^Cancel")).click()
     expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
-    page.goto(f"{trained_server.address}/surface?on=second@last&{SMALL}&v.kind=heatmap")
+    page.goto(f"{trained_server.address}/surface?on=second@last&resolution=11&flow=0&v.kind=heatmap")
     compute(page)
     expect(graphs(page)).to_have_count(1)
     expect(page.locator("#surface-run")).to_have_text("Computed")

@@ -119,7 +119,8 @@ def test_deep_networks_start_stable(depth, skip, norm, tmp_path):
     [
         ("digits-mlp", {"widths": [0]}, "field 'widths'"),
         ("digits-mlp", {"widths": [-3]}, "field 'widths'"),
-        ("digits-mlp", {"widths": [10**9]}, "more than 500,000,000 parameters"),
+        ("digits-mlp", {"widths": [10**9]}, "field .widths."),
+        ("digits-mlp", {"widths": [10**5, 10**5]}, "more than 500,000,000 parameters"),
         ("digits-mlp", {"widths": [], "depth": 3}, "field 'widths'"),
         ("digits-mlp", {"widths": [20], "skip": True}, "field 'skip'"),
         ("digits-resnet", {"depth": 21}, "6n\\+2"),
