@@ -206,4 +206,5 @@ def _opened(path: Path) -> diskcache.Cache:
 def _cache(path: Path) -> diskcache.Cache:
     # Its own eviction is off: it would drop results by age, also those that a running job is about to read.
     settings = {"eviction_policy": "none", "cull_limit": 0, "size_limit": 2**62, "disk_min_file_size": 0}
+    settings["sqlite_mmap_size"] = 0  # a file that is cut while it is mapped ends the process (SIGBUS)
     return diskcache.Cache(str(path), timeout=WAIT, disk=NoPickleDisk, **settings)
