@@ -41,8 +41,6 @@ SHOWN = 12  # cards before "show all"
 UNFINISHED = ("interrupted", "cancelled", "failed")
 Children = list[Component]
 Signatures = Mapping[str, list[object]]  # of the parts of a card
-
-
 Changes = dict[str, dict[str, Children]]  # what stands anew in the parts of cards, by name
 
 

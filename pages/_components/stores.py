@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from landscape_core.jobs.store import JobStore
 
 
 def home() -> Path:
-    """The home directory that the server was started with."""
-    return home_directory()
+    """The home directory that the server was started with, looked at once: pages ask for it many times a request."""
+    return _home(os.environ.get("LANDSCAPE_HOME"))
 
 
 def runs() -> RunStore:
@@ -29,6 +30,11 @@ def jobs() -> JobStore:
 def results() -> ResultCache:
     """The finished results, by key."""
     return _results(home())
+
+
+@cache
+def _home(path: str | None) -> Path:
+    return home_directory(path)
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -31,9 +30,8 @@ def limit() -> int:
 
 
 def spool(home: Path) -> Path:
-    """The directory in which bodies lie while they arrive. What an earlier server left there is removed."""
+    """The directory in which bodies lie while they arrive, in files without names: nothing is ever left there."""
     folder = home / ".arriving"
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
