@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # processes of jobs import this module and need no Dash
 log = logging.getLogger("landscape")
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
 OURS = "same-origin"
+YEAR = 365 * 24 * 3600  # seconds
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 INDEX = """<!DOCTYPE html>
@@ -56,7 +57,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
 
     import pages
     from landscape_core.checkpoints.home import home_directory
-    from landscape_core.jobs.launch.forkserver import background_manager
+    from landscape_core.jobs.launch.background import QueueingManager
 
     folder = home_directory(home)
     os.environ["LANDSCAPE_HOME"] = str(folder)  # the processes of jobs read it as well
@@ -67,7 +68,7 @@ def create_app(home: str | Path | None = None, hosts: Sequence[str] = HOSTS) -> 
         index_string=INDEX,
         assets_folder=str(Path(__file__).parent / "assets"),
         assets_ignore=r"head-.*\.js",
-        background_callback_manager=background_manager(folder),
+        background_callback_manager=QueueingManager(),
         suppress_callback_exceptions=True,  # pages come and go
         health_endpoint="health",
         serve_locally=True,
@@ -113,6 +114,7 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
 
     from landscape_core.jobs.shared.protocol import Busy
     from landscape_core.specs import printable
+    from pages._components import stores
 
     names = {urlsplit(f"//{host}").hostname for host in hosts}
     app._setup_server()  # all inline scripts are known from here on
@@ -160,6 +162,8 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        if response.mimetype == "text/html" and stores.COOKIE not in request.cookies:
+            response.set_cookie(stores.COOKIE, secrets.token_hex(16), max_age=YEAR, httponly=True, samesite="Strict")
         return response
 
 
@@ -234,18 +238,24 @@ def _end_quietly() -> None:
 
 
 def _serve(listener: socket.socket, host: str, trust: Sequence[str]) -> None:
-    """One process with threads: one forkserver, one poll; nothing is computed in it."""
+    """One process with threads: one dispatcher, one poll; nothing is computed in it."""
     import server
 
     name = f"[{host}]" if ":" in host else host
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else name}:{listener.getsockname()[1]}"
     app = create_app(hosts=[*HOSTS, *trust, *([name] if host not in ("0.0.0.0", "::") else [])])
     from landscape_core.checkpoints.home import home_directory
+    from landscape_core.jobs.launch.dispatcher import Dispatcher
+    from landscape_core.jobs.launch.forkserver import ForkServer
     from pages._components.runs import uploads
 
-    # Importing torch takes seconds: it happens while the first page is being looked at.
+    forkserver = ForkServer()
+    dispatcher = Dispatcher(home_directory(), forkserver.start)
     manager: Any = app._background_manager
-    threading.Thread(target=manager.keep_warm, name="warm", daemon=True).start()
+    manager.done = dispatcher.wake
+    dispatcher.start()
+    # Importing torch takes seconds: it happens while the first page is being looked at.
+    threading.Thread(target=forkserver.keep_warm, name="warm", daemon=True).start()
     gc.collect()
     gc.freeze()  # what lives as long as the server need not be looked through at every request
     server.serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import json
 import random
@@ -131,7 +132,8 @@ def changed(tree: Any, rng: random.Random) -> Any:
     if how == "gone":
         del node[key]
     else:
-        node[key] = {"odd": rng.choice(ODD), "wrapped": [node[key]], "twice": [node[key], node[key]]}[how]
+        made = {"odd": rng.choice(ODD), "wrapped": [node[key]], "twice": [node[key], node[key]]}[how]
+        node[key] = copy.deepcopy(made)  # else the next change would be one of ODD itself
     return tree
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from .clock import BOOT, clock
 from .processes import Worker
+from .requests import Request
 from .shared.protocol import Entries, Value
 
 LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a process seen to be gone counts at once
@@ -23,7 +25,8 @@ Record = dict[str, Any]
 # What every record has; one of another format is no record.
 FIELDS = {
     *("request", "title", "state", "owner", "worker", "beat", "ticket", "device", "done", "total", "message", "version"),
-    *("boot", "epoch", "partial", "error", "bad_input", "attempts", "started", "updated", "marks", "wall", "cancel"),
+    *("asker", "short", "boot", "epoch", "partial", "error", "bad_input", "attempts", "started", "updated", "marks"),
+    *("wall", "cancel"),
 }
 
 
@@ -31,6 +34,43 @@ def read(entries: Entries, key: str) -> Record | None:
     """The record of a job, or None; also where what is kept is damaged or of another format."""
     record = _parsed(entries.get(RECORD_ + key))
     return record if isinstance(record, dict) and record.keys() >= FIELDS else None
+
+
+def is_waiting(record: Record) -> bool:
+    """Whether the job waits without a process: whoever is first to begin it may have it."""
+    return record["state"] == "queued" and record["worker"] is None
+
+
+def new(old: Record | None, request: Request, worker: Worker | None, ticket: int) -> Record:
+    """The record of a job that is queued: with a worker, of an attempt that begins. What was done before stays."""
+    at, old = clock(), old or {}
+    return {
+        "request": request.to_json(),
+        "title": request.title,
+        "state": "queued",
+        "owner": "" if worker is None else uuid.uuid4().hex,
+        "worker": None if worker is None else vars(worker),
+        "asker": old.get("asker", ""),
+        "short": False,
+        "beat": at,
+        "boot": BOOT,
+        "epoch": time.time() - at,
+        "ticket": ticket,
+        "device": "",
+        "done": old.get("done", 0.0),
+        "total": old.get("total", 0.0),
+        "message": "",
+        "version": old.get("version", 0),
+        "partial": old.get("partial"),
+        "error": "",
+        "bad_input": False,
+        "attempts": old.get("attempts", 0) + (worker is not None),
+        "started": None,
+        "updated": at,
+        "marks": [],
+        "wall": wall_time(old),
+        "cancel": None,
+    }
 
 
 def _parsed(text: Value | None) -> Any:
@@ -66,11 +106,12 @@ def read_owned(entries: Entries, key: str, owner: str) -> Record | None:
 
 
 def active_keys(entries: Entries) -> set[str]:
-    """The jobs that were queued or running when their owners last wrote; some may have died since."""
+    """The jobs that had a process when their owners last wrote; some may have died since."""
     keys = _parsed(entries.get(ACTIVE_KEY))
     if isinstance(keys, list):
         return set(keys)
-    return {key for key, record in read_all(entries, job_keys(entries)) if record["state"] in ACTIVE}  # none yet, or lost
+    found = read_all(entries, job_keys(entries))
+    return {key for key, record in found if record["state"] in ACTIVE and not is_waiting(record)}  # none yet, or lost
 
 
 def set_active(entries: Entries, keys: set[str]) -> None:
@@ -90,7 +131,7 @@ def wall_clock(record: Record, moment: float) -> float:
 
 def is_dead(record: Record) -> bool:
     """Whether the owner has ended, or has not been heard of for longer than the lease."""
-    return now(record) - record["beat"] > LEASE or Worker(**record["worker"]).gone
+    return not is_waiting(record) and (now(record) - record["beat"] > LEASE or Worker(**record["worker"]).gone)
 
 
 def end(entries: Entries, key: str, record: Record, state: str, error: str = "") -> None:
@@ -114,7 +155,7 @@ def end(entries: Entries, key: str, record: Record, state: str, error: str = "")
 def bury(entries: Entries) -> None:
     """Within a take: jobs whose process has ended are no longer active."""
     for key, record in read_all(entries, active_keys(entries)):
-        if is_dead(record):
+        if record["state"] in ACTIVE and is_dead(record):
             end(entries, key, record, "interrupted" if record["cancel"] is None else "cancelled")
 
 

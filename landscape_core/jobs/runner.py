@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..specs import Array, InputError, Progress, Result, Spec
+from ..tasks.room import free_memory
+from .price import Pace, check_memory, check_seconds, known_seconds
 from .processes import Worker, orphaned
 from .requests import Request, Resolved
 from .results import ResultCache
@@ -162,9 +164,13 @@ class _Attempt:
             self._check_unchanged()  # before computing what could not be kept
         wanted, request = self.wanted, self.wanted.request
         arguments = (request.kind, request.source, wanted.spec, self.home, partial)
+        pace = Pace(wanted)
         if start is None:
             from .execute import start as execute  # torch, only here
 
+            if _device(wanted.spec, resolve=True) == "cpu":
+                check_memory(wanted, free_memory())
+            check_seconds(wanted, known_seconds(wanted, self.home))
             steps = execute(*arguments, record=wanted.run, checkpoint=wanted.checkpoint)
         else:
             steps = start(*arguments)
@@ -175,6 +181,7 @@ class _Attempt:
                 except StopIteration as end:
                     return end.value
                 reporter.post(step)
+                pace.check(step)
                 if progress is not None:
                     progress(step)
                 if reporter.ended:

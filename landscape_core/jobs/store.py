@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..specs import Array, InputError, Progress, pack, unpack
-from . import records
-from .clock import BOOT, clock
+from . import records, waiting
 from .processes import Worker
 from .records import ACTIVE, Record
 from .requests import Request
 from .shared import open_shared
 from .shared.protocol import Entries, Shared
+from .waiting import Turns, Waiting
 
 log = logging.getLogger("landscape.jobs")
 BEAT = 2.0  # seconds between two heartbeats
 GRACE = 3.0  # seconds that a cancelled job has to stop by itself
 KEEP = 500  # ended jobs that are remembered
 KEEP_PARTIALS = 50  # ended jobs whose partial arrays are kept
+SHOWN = 20  # jobs that wait, by their turns, that are listed
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class JobView:
     seconds_left: float | None  # from the rate of this attempt; None if unknown
     wall: float  # computing time of all attempts
     ahead: int  # jobs that run or wait before this one while it is queued
+    asker: str  # the browser that asked for it; empty for a program
     cancelling: bool  # told to stop, has not yet
 
     @property
@@ -66,52 +68,30 @@ class JobStore:
 
     def __init__(self, home: Path | str, shared: Shared | None = None):
         self.shared = open_shared(home, "jobs") if shared is None else shared
+        self._turns: Turns | None = None
 
     # -- the owner's side ------------------------------------------------------------------------------------------
 
     def claim(self, key: str, request: Request) -> str | None:
         """Become the owner of the job, which is then queued; None while somebody else works on it. Clears a cancel."""
-        owner, now = uuid.uuid4().hex, clock()
         with self.shared.take() as held:
             old = records.read(held, key)
-            if old is not None and old["state"] in ACTIVE and not records.is_dead(old):
+            waits = old is not None and records.is_waiting(old)
+            if old is not None and old["state"] in ACTIVE and not waits and not records.is_dead(old):
                 return None
-            old = old or {}
-            ticket = records.next_ticket(held)
-            record = {
-                "request": request.to_json(),
-                "title": request.title,
-                "state": "queued",
-                "owner": owner,
-                "worker": vars(Worker.this()),
-                "beat": now,
-                "boot": BOOT,
-                "epoch": time.time() - now,
-                "ticket": ticket,
-                "device": "",
-                "done": old.get("done", 0.0),
-                "total": old.get("total", 0.0),
-                "message": "",
-                "version": old.get("version", 0),
-                "partial": old.get("partial"),
-                "error": "",
-                "bad_input": False,
-                "attempts": old.get("attempts", 0) + 1,
-                "started": None,
-                "updated": now,
-                "marks": [],
-                "wall": records.wall_time(old),
-                "cancel": None,
-            }
+            ticket = old["ticket"] if old is not None and waits else records.next_ticket(held)
+            record = records.new(old, request, Worker.this(), ticket)
+            if old is not None and waits:
+                record["short"] = old["short"]
             records.write(held, key, record)
             records.set_active(held, {*records.active_keys(held), key})
-        return owner
+        return str(record["owner"])
 
     def acquire(self, key: str, owner: str, device: str) -> bool:
-        """Take a slot of `device` and run, if it is this job's turn: first come, first served, `LANDSCAPE_WORKERS` at once."""
-        limit = workers()
+        """Take a slot of `device` and run, if it is this job's turn: first come, first served, as `room` says."""
+        workers()
         record = records.read(self.shared, key)
-        if record is None or (record["device"] == device and self._ahead(self.shared, record) >= limit):
+        if record is None or (record["device"] == device and not self._fits(self.shared, record)):
             return False  # seen without taking the lock: waiting jobs ask often
         with self.shared.take() as held:
             record = records.read_owned(held, key, owner)
@@ -119,7 +99,7 @@ class JobStore:
                 return False
             record["device"] = device
             records.bury(held)
-            if self._ahead(held, record) < limit:
+            if self._fits(held, record):
                 now = records.now(record)
                 record |= {"state": "running", "started": now, "updated": now, "beat": now}
             records.write(held, key, record)
@@ -166,6 +146,76 @@ class JobStore:
         self.prune()
         return record is not None
 
+    # -- those that wait without a process ----------------------------------------------------------------------------
+
+    def put(self, item: Waiting, request: Request) -> None:
+        """Let a job wait for its turn, which all see from then on; with `item.ticket` 0 as the newest.
+
+        Where somebody works on the job already, it is done again only if they die. Raises InputError if too many wait.
+        """
+        with self.shared.take() as held:
+            record = records.read(held, item.key)
+            if not item.ticket:
+                item = replace(item, ticket=records.next_ticket(held))
+            waiting.add(held, item)
+            if record is None or record["state"] not in ACTIVE or records.is_dead(record):
+                records.set_active(held, records.active_keys(held) - {item.key})
+                record = records.new(record, request, None, item.ticket)
+                record |= {"asker": item.asker, "short": item.short}
+                records.write(held, item.key, record)
+
+    def turns(self) -> tuple[Waiting, ...]:
+        """All that wait, in the order of their turns (see `waiting`)."""
+        return self._order().order
+
+    def take_turn(self, item: Waiting) -> bool:
+        """Take one out of those that wait, to be begun. False if it waits no more: another server was first."""
+        with self.shared.take() as held:
+            if not waiting.remove(held, item.asker, lambda other: other == item):
+                return False
+            waiting.served(held, item.asker, records.next_ticket(held))
+            record = records.read(held, item.key)
+            if record is not None and records.is_waiting(record):
+                records.set_active(held, {*records.active_keys(held), item.key})  # seen, though it has no process yet
+        return True
+
+    def drop_turn(self, item: Waiting) -> None:
+        """What waits for the job waits no more."""
+        with self.shared.take() as held:
+            waiting.remove(held, item.asker, lambda other: other == item)
+
+    def give_up(self, key: str, state: str, error: str = "") -> None:
+        """A job that waits, and whose process came to nothing, ends as `state` (interrupted, failed)."""
+        with self.shared.take() as held:
+            record = records.read(held, key)
+            if record is not None and records.is_waiting(record):
+                record["bad_input"] = state == "failed"
+                records.end(held, key, record, state, error)
+
+    def waits(self, key: str) -> bool:
+        """Whether the job waits and has no process."""
+        record = records.read(self.shared, key)
+        return record is not None and records.is_waiting(record)
+
+    def unlisted(self) -> set[str]:
+        """Jobs that wait and stand in no list of turns: they are just being begun, or the list was lost."""
+        found = records.read_all(self.shared, set(records.job_keys(self.shared)) - self._order().place.keys())
+        return {key for key, record in found if records.is_waiting(record) and key not in self._order().place}
+
+    def device(self, key: str) -> str:
+        """The device on which the job runs or ran; empty if it did not."""
+        record = records.read(self.shared, key)
+        return "" if record is None else str(record["device"])
+
+    def room(self, device: str, short: bool, ticket: int, starting: Sequence[bool] = ()) -> bool:
+        """Whether a job may begin on `device` now ("auto": on any): `LANDSCAPE_WORKERS` at once. `starting`: whether those are short that are
+        being started and do not run yet.
+
+        A short one may begin beside them where only long ones are at work: it is done before they notice.
+        """
+        before = self._before(self.shared, {"owner": "", "device": device, "short": short, "ticket": ticket})
+        return _fits(short, [*(bool(other["short"]) for other in before), *starting])
+
     # -- the watcher's side ----------------------------------------------------------------------------------------
 
     def cancel(self, key: str) -> None:
@@ -175,7 +225,9 @@ class JobStore:
             if record is not None and record["state"] in ACTIVE and record["cancel"] is None:
                 record["cancel"] = records.now(record)
                 records.write(held, key, record)
-                if records.is_dead(record):
+                if records.is_waiting(record):
+                    waiting.remove(held, record["asker"], lambda item: item.key == key)
+                if records.is_waiting(record) or records.is_dead(record):
                     records.end(held, key, record, "cancelled")
 
     def cancelled(self, key: str) -> bool:
@@ -193,12 +245,15 @@ class JobStore:
         return self._view(key, record)
 
     def views(self) -> list[JobView]:
-        """All jobs, the newest first."""
-        return self._sorted(records.job_keys(self.shared))
+        """All jobs, the newest first; of those that wait only the first."""
+        waits = self._order().place
+        shown = set(islice(waits, SHOWN))
+        return self._sorted(key for key in records.job_keys(self.shared) if key not in waits or key in shown)
 
     def active(self) -> list[JobView]:
-        """The jobs that run or wait, the newest first: cheap enough to be asked at every poll."""
-        return [view for view in self._sorted(records.active_keys(self.shared)) if view.active]
+        """The jobs that run or wait, the newest first; of those that wait only the first: cheap enough for every poll."""
+        shown = islice(self._order().place, SHOWN)
+        return [view for view in self._sorted({*records.active_keys(self.shared), *shown}) if view.active]
 
     def partial(self, key: str) -> dict[str, Array] | None:
         """The partial arrays, or None. Damaged ones are dropped with a log line: the job then starts from nothing."""
@@ -234,10 +289,10 @@ class JobStore:
 
     def prune(self) -> None:
         """Forget all but the newest `KEEP` ended jobs and the partial arrays of all but the newest `KEEP_PARTIALS`."""
-        partials = list(self.shared.names(records.PARTIAL_))
+        partials, waits = list(self.shared.names(records.PARTIAL_)), self._order().place
         ended = [
             item
-            for item in records.read_all(self.shared, records.job_keys(self.shared))
+            for item in records.read_all(self.shared, (key for key in records.job_keys(self.shared) if key not in waits))
             if item[1]["state"] not in ACTIVE or records.is_dead(item[1])
         ]
         ended.sort(key=lambda item: -item[1]["ticket"])
@@ -279,7 +334,8 @@ class JobStore:
             updated=records.wall_clock(record, record["updated"]),
             seconds_left=records.seconds_left(record) if state == "running" else None,
             wall=records.wall_time(record, records.now(record) if state == "running" else record["beat"]),
-            ahead=self._ahead(self.shared, record) if state == "queued" else 0,
+            ahead=self._ahead(record, key) if state == "queued" else 0,
+            asker=record["asker"],
             cancelling=state in ACTIVE and record["cancel"] is not None,
         )
 
@@ -287,20 +343,32 @@ class JobStore:
         found = sorted(records.read_all(self.shared, keys), key=lambda item: -item[1]["ticket"])
         return [view for key, _ in found if (view := self.view(key))]
 
-    def _ahead(self, entries: Entries, record: Record) -> int:
-        """Living jobs of the same device that run, or wait with an earlier ticket."""
-        count = 0
-        for key in records.active_keys(entries):
-            other = records.read(entries, key)
-            if (
-                other is None
-                or other["owner"] == record["owner"]
-                or other["device"] != record["device"]
-                or records.is_dead(other)
-            ):
-                continue
-            count += other["state"] == "running" or other["ticket"] < record["ticket"]
-        return count
+    def _others(self, entries: Entries, owner: str = "") -> list[Record]:
+        """Living jobs with a process, but that of `owner`."""
+        found = [record for _, record in records.read_all(entries, records.active_keys(entries))]
+        found = [record for record in found if not records.is_waiting(record)]
+        return [record for record in found if record["owner"] != owner and not records.is_dead(record)]
+
+    def _before(self, entries: Entries, record: Mapping[str, Any]) -> list[Record]:
+        """Those of its device that run, or wait with a process and an earlier ticket; a short one waits for no long one."""
+        return [
+            other
+            for other in self._others(entries, record["owner"])
+            if (record["device"] in (other["device"], "auto") or not other["device"])
+            and (other["state"] == "running" or (other["ticket"] < record["ticket"] and other["short"] >= record["short"]))
+        ]
+
+    def _fits(self, entries: Entries, record: Record) -> bool:
+        return _fits(bool(record["short"]), [bool(other["short"]) for other in self._before(entries, record)])
+
+    def _ahead(self, record: Record, key: str) -> int:
+        if records.is_waiting(record):
+            return len(self._others(self.shared)) + self._order().place.get(key, 0)
+        return len(self._before(self.shared, record))
+
+    def _order(self) -> Turns:
+        self._turns = waiting.turns(self.shared, self._turns)
+        return self._turns
 
     def _enforce(self, key: str, record: Record) -> Record:
         """After the grace period: the record becomes cancelled first, so that nobody waits, then the process is ended."""
@@ -313,6 +381,10 @@ class JobStore:
             records.end(held, key, current, "cancelled")
         Worker(**current["worker"]).stop()
         return current
+
+
+def _fits(short: bool, others: Sequence[bool]) -> bool:
+    return len(others) < workers() or (short and not any(others) and len(others) == workers())
 
 
 def workers() -> int:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
+
+from dash import ctx
+from dash.exceptions import MissingCallbackContextException
 
 from landscape_core.checkpoints.home import home_directory
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.store import JobStore
+
+COOKIE = "landscape_browser"  # tells apart those who ask for jobs; it lets nobody do anything
 
 
 def home() -> Path:
@@ -30,6 +36,15 @@ def jobs() -> JobStore:
 def results() -> ResultCache:
     """The finished results, by key."""
     return _results(home())
+
+
+def asker() -> str:
+    """The browser that asks, in a callback: what its cookie says. Empty where there is none."""
+    try:
+        found = str(ctx.cookies.get(COOKIE, ""))
+    except MissingCallbackContextException:
+        return ""
+    return found if re.fullmatch(r"[0-9a-f]{32}", found) else ""
 
 
 @cache

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dash import Dash, Input, Output, State, callback, dcc, html
 
-from landscape_core.jobs.runner import run_all
+from landscape_core.jobs.queue import enqueue
 from landscape_core.jobs.store import JobStore
 
 from . import fakes
@@ -31,7 +32,7 @@ def layout() -> Any:
 
 
 def register(home: Path) -> None:
-    """The callbacks; in the job's process this module is imported and nothing is registered."""
+    """The callbacks of the page."""
     os.environ["TEST_JOBS_HOME"] = str(home)
     callback(
         Output("launched", "data"),
@@ -51,12 +52,10 @@ def _home() -> Path:
 
 
 def launch(_: int, seed: int) -> list[str]:
-    home = _home()
     if seed == 99:
-        os.kill(os.getpid(), 9)
-    keys = run_all([fakes.request(seed)], home, start=fakes.brisk)
-    (home / f"modules-{os.getpid()}").write_text(str("torch" in sys.modules))
-    return keys
+        raise ZeroDivisionError("no such seed")
+    key = enqueue([fakes.request(seed)], _home())
+    return [key] if key else []
 
 
 def jobs(_: int) -> str:
@@ -71,17 +70,19 @@ def cancel(_: int) -> str:
 
 
 def serve(home: Path, port: int) -> None:
-    from landscape_core.jobs.launch.forkserver import background_manager
+    from landscape_core.jobs.launch.background import QueueingManager
+    from landscape_core.jobs.launch.dispatcher import Dispatcher
+    from landscape_core.jobs.launch.forkserver import ForkServer
 
-    manager = background_manager(home)
-    app = Dash("jobs", background_callback_manager=manager)
+    forkserver = ForkServer()
+    dispatcher = Dispatcher(home, forkserver.start, partial(fakes.do, "brisk"))
+    app = Dash("jobs", background_callback_manager=QueueingManager(dispatcher.wake))
     register(home)
     app.layout = layout
-    manager.warm()
+    forkserver.warm()
+    dispatcher.start()
     app.run(host="127.0.0.1", port=port, debug=False)
 
 
 if __name__ == "__main__":
-    from tests.jobs import dash_page  # by its name: a function of __main__ would travel by value
-
-    dash_page.serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]))

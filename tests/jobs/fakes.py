@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -15,7 +16,8 @@ import psutil
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.jobs import processes
 from landscape_core.jobs.requests import Request
-from landscape_core.jobs.runner import run_all
+from landscape_core.jobs.runner import run_all, run_or_join
+from landscape_core.jobs.store import JobStore
 from landscape_core.specs import CheckpointRecord, InputError, Progress, Result, RunRecord, TrainingSpec
 
 CELLS = 40
@@ -95,6 +97,11 @@ def brisk(*args: Any) -> Generator[Progress, None, Result]:
     return sleepy(*args, pause=0.1)
 
 
+def quick(*_: Any) -> Generator[Progress, None, Result]:
+    yield Progress(1, 1)
+    return Result({"loss": np.zeros(1)}, {}, {})
+
+
 def deaf(kind: str, source: str | None, spec: Any, home: Path, partial: Any) -> Generator[Progress, None, Result]:
     """Writes one cell and then never looks up again."""
     yield Progress(1, CELLS, "begun", {"cells": np.arange(CELLS) * np.where(np.arange(CELLS) < 1, 1.0, np.nan)})
@@ -125,6 +132,14 @@ def training(kind: str, source: str | None, spec: Any, home: Path, partial: Any)
     return Result({"loss": np.zeros(1)}, {"analysis": kind, "source": source}, {})
 
 
+def do(name: str, key: str, home: Path) -> None:
+    """What the dispatcher's processes do, with one of the computations above."""
+    view = JobStore(home).view(key)
+    assert view is not None
+    run_or_join(Request(view.kind, view.source, dict(view.values)), home, start=globals()[name])
+    (home / f"modules-{os.getpid()}").write_text(str("torch" in sys.modules))
+
+
 def _work(requests: list[str], home: str, name: str) -> None:
     processes.declare("kill", multiprocessing.parent_process().is_alive)
     run_all([Request.from_json(text) for text in requests], home, start=globals()[name])
@@ -140,7 +155,7 @@ def _middle(request: str, home: str, name: str) -> None:
 
 
 def worker(home: Path, *requests: Request, start: str = "sleepy") -> Any:
-    """A process that does the requests in order, as the background callback does."""
+    """A process that does the requests in order."""
     process = _spawn.Process(target=_work, args=([item.to_json() for item in requests], str(home), start))
     process.start()
     return process

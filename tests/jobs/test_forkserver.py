@@ -1,4 +1,4 @@
-"""The background manager under a real Dash server, in a real browser."""
+"""Launching under a real Dash server, in a real browser, and the processes that do the jobs."""
 
 import os
 import re
@@ -6,18 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from pathlib import Path
 
-import diskcache
 import psutil
 import pytest
 from playwright.sync_api import expect
 
 from landscape_core.analyses import ANALYSES
-from landscape_core.jobs.clock import born
-from landscape_core.jobs.launch.forkserver import PRELOAD, SafeDiskcacheManager, background_manager
+from landscape_core.jobs.launch.forkserver import PRELOAD, ForkServer
 from landscape_core.jobs.store import JobStore
 
 from .fakes import ended, evaluated, request, wait_for, write_run
@@ -84,12 +80,13 @@ def test_a_second_launch_does_not_end_the_first_and_both_finish(browser, server)
     expect(page.locator("#launches")).to_contain_text(keys[1])
     expect(other.locator("#launches")).to_contain_text(keys[0])
     assert len({line.split()[0] for line in evaluated(server.home)}) == 2  # one process each: none was ended and begun anew
+    assert [JobStore(server.home).view(key).attempts for key in keys] == [1, 1]
     wait_for(lambda: not children(server))  # no process is left
     assert page.problems == other.problems == []
     assert {file.read_text() for file in server.home.glob("modules-*")} == {"True"}  # from the fork server: nothing imported it
 
 
-def test_cancel_leaves_no_process_and_a_worker_that_dies_is_no_error(browser, server):
+def test_cancel_leaves_no_process_and_a_process_that_dies_is_no_error(browser, server):
     page = open_page(browser, server)
     launch(page, 3)
     expect(page.locator("#jobs")).to_contain_text("seed 3: running")
@@ -100,9 +97,9 @@ def test_cancel_leaves_no_process_and_a_worker_that_dies_is_no_error(browser, se
     expect(page.locator("#jobs")).to_contain_text("seed 4: running")
     os.kill(children(server)[0].pid, signal.SIGKILL)
     expect(page.locator("#jobs")).to_contain_text("seed 4: interrupted")
-    launch(page, 99)  # dies before it has begun anything
-    time.sleep(1)
     assert page.problems == []
+    with page.expect_response(lambda answer: answer.status == 500):
+        launch(page, 99)  # what goes wrong in a callback is told as Dash does
 
 
 def test_the_server_does_not_wait_for_jobs_and_leaves_none(browser, server):
@@ -118,49 +115,14 @@ def test_the_server_does_not_wait_for_jobs_and_leaves_none(browser, server):
     assert store.partial(key) is not None
 
 
-@pytest.fixture
-def manager(tmp_path):
-    return SafeDiskcacheManager(diskcache.Cache(str(tmp_path / "callbacks")), preload=())
-
-
-def test_each_call_has_a_key_of_its_own(manager):
-    keys = {manager.build_cache_key(test_each_call_has_a_key_of_its_own, [1], [], None) for _ in range(3)}
-    assert len(keys) == 3
-
-
-def test_a_result_is_handed_out_once_even_when_its_process_has_just_ended(manager):
-    own = psutil.Process()
-    job = f"{own.pid}:{born(own)}"
-    assert manager.get_result("k", job) is manager.UNDEFINED
-    manager.handle.set("k", None)  # written after the look, before the process ended
-    assert manager.job_running(job)  # so there is another look
-    assert manager.get_result("k", job) is None
-    assert manager.get_result("k", job) is manager.UNDEFINED
-
-
-def test_nothing_but_the_store_ends_a_job(manager):
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    job = f"{process.pid}:{born(psutil.Process(process.pid))}"
-    try:
-        manager.terminate_job(job)
-        assert not manager.terminate_unhealthy_job(job)
-        assert manager.job_running(job)
-        assert not manager.job_running(f"{process.pid}:1.0")  # another process had this pid
-    finally:
-        process.kill()
-        process.wait()
-    assert not manager.job_running(job)
-    assert not manager.job_running(None)
-
-
 def _tell(folder):
     from landscape_core.jobs.processes import Worker, orphaned
 
     (folder / "told").write_text(f"{Worker.this().end} {orphaned()}")
 
 
-def test_its_processes_may_be_killed_and_know_who_asked_for_them(manager, tmp_path):
-    manager._start(_tell, (tmp_path,)).join()
+def test_its_processes_may_be_killed_and_know_who_asked_for_them(tmp_path):
+    ForkServer(preload=()).start(_tell, tmp_path).join()
     assert (tmp_path / "told").read_text() == "kill False"
 
 
@@ -169,21 +131,3 @@ def test_what_every_listed_analysis_needs_is_imported_before_the_first_job():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "landscape_core.jobs.launch.preload" in PRELOAD
     assert {f"{item.package}.compute" for item in ANALYSES.values()} <= set(loaded)
-
-
-def test_what_dash_pickles_lies_in_a_folder_that_nobody_else_wrote_in(tmp_path):
-    code = (
-        "import sys, time; from landscape_core.jobs.launch.forkserver import background_manager\n"
-        "m = background_manager(sys.argv[1]); m.handle.set('mine', 1); print(m.handle.directory, flush=True); time.sleep(60)"
-    )
-    for name in ("callbacks", "callbacks-planted"):
-        (tmp_path / name).mkdir(mode=0o777)
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    other = Path(process.stdout.readline().strip())
-    own = Path(background_manager(tmp_path).handle.directory)
-    assert sorted(tmp_path.iterdir()) == sorted([own, other])  # what was planted is gone, what a living server uses is not
-    assert own.stat().st_mode & 0o777 == other.stat().st_mode & 0o777 == 0o700
-    process.kill()
-    process.communicate()
-    third = Path(background_manager(tmp_path).handle.directory)
-    assert sorted(tmp_path.iterdir()) == sorted([own, third])

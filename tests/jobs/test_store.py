@@ -1,6 +1,7 @@
 """The store: leases, fences, slots, cancel, partial arrays, and what it forgets."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import threading
@@ -214,13 +215,14 @@ def test_time_left_comes_from_this_attempt_only(store, monkeypatch):
 def test_time_left_follows_the_recent_rate(store, monkeypatch):
     monkeypatch.setattr(records, "SETTLE", 0.05)
     monkeypatch.setattr(records, "WINDOW", 0.1)
-    owner, done = run(store, "k"), 0
+    real, seconds = records.clock(), itertools.count()
+    monkeypatch.setattr(records, "clock", lambda: real + moment)
+    moment, done = 0.0, 0
+    owner = run(store, "k")
     for pace in (1, 1, 1, 1, 100, 100, 100, 100):
-        done += pace
+        done, moment = done + pace, 0.06 * next(seconds)
         store.advance("k", owner, Progress(done, 1000))
-        since = time.time()
-        time.sleep(0.06)
-    assert store.view("k").seconds_left < (1000 - done) / 50 * max(0.06, time.time() - since)  # 20 times less by the mean rate
+    assert store.view("k").seconds_left == pytest.approx((1000 - done) / 100 * 0.06, rel=0.1)  # not by the mean rate
 
 
 def test_computing_time_adds_up_over_attempts(store):

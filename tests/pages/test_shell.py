@@ -134,6 +134,9 @@ def test_a_reload_and_a_second_tab_see_the_same_job(trained_server: Server, open
     other.wait_for_timeout(1000)
     assert surface_jobs(trained_server) == ["running"]
     other.locator("#surface-status").get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(other.get_by_text("Somebody else asked for this")).to_be_visible()  # another browser
+    assert surface_jobs(trained_server) == ["running"]
+    other.get_by_role("button", name="Cancel it for everybody").click()
     expect(other.locator("#surface-status .job-cancelled")).to_be_visible()
     assert JobStore(trained_server.home).views()[0].attempts == 1
 

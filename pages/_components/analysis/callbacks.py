@@ -8,16 +8,19 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Input, Output, State, callback, clientside_callback, ctx, no_update
 from dash.exceptions import PreventUpdate
 
+from landscape_core.jobs.price import seconds
 from landscape_core.jobs.requests import Request
 from landscape_core.specs import Analysis, InputError
 
 from .. import forms, stores
 from ..shell.address import MAX_SELECTED
 from ..shell.jobs import launch, launch_output, shape, status, watch_output
+from ..words import duration
 from . import panels
 from .entries import Entry, PageState, entries_of, part_id, state_of
 from .pictures import pictures
 
+LONG = 3600.0  # seconds from which on the button itself says how long it will take
 Answer = Any  # what a callback gives Dash: a value for each output, or no_update
 
 
@@ -138,7 +141,7 @@ def _state(page: Analysis) -> None:
             view = stores.jobs().view(entry.calibration)
             if view is None or view.state in ("done", "interrupted"):
                 missing[entry.calibration] = entry.calibrate
-        return launch(missing.values()) if missing else no_update
+        return launch(missing.values(), automatic=True) if missing else no_update
 
 
 def _work(page: Analysis) -> None:
@@ -166,7 +169,9 @@ def _work(page: Analysis) -> None:
         if len(shown) == len(left) and all(word in ("running", "queued") for word in states):
             return rows, shapes, "", True, "Computing …"
         resume = any(word in ("cancelled", "interrupted") for word in states)
-        return rows, shapes, _cost(page, left, jobs), False, "Resume" if resume else "Compute"
+        cost, expected = _cost(page, left, jobs)
+        word = "Resume" if resume else "Compute"
+        return rows, shapes, cost, False, f"{word} (about {duration(expected)})" if expected > LONG else word
 
     @callback(
         *[launch_output(f"{page.name}-{index}") for index in range(MAX_SELECTED)],
@@ -191,15 +196,17 @@ def _work(page: Analysis) -> None:
         return *launches, no_update if state == before else state
 
 
-def _cost(page: Analysis, entries: Sequence[Entry], jobs: Mapping[str, Any]) -> Answer:
+def _cost(page: Analysis, entries: Sequence[Entry], jobs: Mapping[str, Any]) -> tuple[Answer, float]:
+    """What computing costs, in words, and the expected seconds, as far as they are known."""
     try:
         spec = page.spec.parse(entries[0].request.values)
         records = [stores.runs().resolve(entry.source)[0] for entry in entries]
     except InputError as error:
-        return str(error)  # a run was deleted while the page was open
+        return str(error), 0.0  # a run was deleted while the page was open
     found = [stores.results().get(entry.calibration) for entry in entries]
     lost = any(jobs.get(entry.calibration, {}).get("state") in ("failed", "cancelled") for entry in entries)
-    return panels.cost_line(spec, records, found, not lost)
+    expected = sum(seconds(spec, item) or 0.0 for item in found if item is not None)
+    return panels.cost_line(spec, records, found, not lost), expected
 
 
 def _pictures(page: Analysis) -> None:

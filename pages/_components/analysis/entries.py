@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from landscape_core.drawing.known import Known
+from landscape_core.jobs.price import calibration_of
 from landscape_core.jobs.requests import Request
-from landscape_core.specs import SAMPLE, Analysis, AnalysisSpec, InputError, Result
+from landscape_core.specs import Analysis, AnalysisSpec, InputError, Result
 
 from .. import stores
 from ..shell.address import text_of
@@ -69,13 +70,11 @@ def state_of(item: Analysis, values: Mapping[str, Any], selection: Sequence[str]
 
 def _items(analysis: Analysis, spec: AnalysisSpec, selection: Sequence[str]) -> list[Item]:
     changed, found = spec.changed(), []
-    common = {name: value for name, value in changed.items() if name in SAMPLE}  # of the same loss
     for place in resolve(selection):
         item: Item = {"text": place.text, "label": place.label, "problem": place.problem}
         if place.record is not None and place.checkpoint is not None:
             request = Request(analysis.name, f"{place.record.name}@{place.checkpoint.step}", changed)
-            # All checkpoints of a run cost the same: one measurement, of the first, which stays while the run grows.
-            calibration = Request("calibration", f"{place.record.name}@{place.record.checkpoints[0].step}", common)
+            calibration = calibration_of(place.record, changed)
             try:
                 keys = request.key(stores.home()), calibration.key(stores.home())
             except InputError as error:

@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 
 from landscape_core.drawing.numbers import number
 from landscape_core.drawing.statement import Reading
+from landscape_core.jobs.price import memory, seconds
 from landscape_core.specs import COUNTED, AnalysisSpec, Result, RunRecord, Variable
 
 from ..shell.address import write_query
@@ -19,17 +20,6 @@ from ..words import duration, humanise, size
 
 VERDICTS = {"ok": "fine", "note": "note", "warn": "take care"}
 DIGITS = 4  # of a measured value in the table
-
-
-def seconds(spec: AnalysisSpec, calibration: Result) -> float | None:
-    """The expected computing time: passes by kind times what one of that kind took here; None where that is unknown."""
-    total = 0.0
-    for kind, count in spec.work(int(calibration.get("parameters", 0))).items():
-        one = float(calibration.get(f"seconds_{kind.removesuffix('s')}", np.nan))
-        if count and not np.isfinite(one):
-            return None
-        total += count * one
-    return total
 
 
 def cost_line(
@@ -54,8 +44,7 @@ def cost_line(
     elif any(value is None for value in estimates):
         price = "time unknown: this network has no second derivatives"
     else:
-        vectors = 4 + spec.vectors_held(largest)
-        held = max(float(found.get("bytes_sample", 0)) + vectors * float(found.get("bytes_parameters", 0)) for found in known)
+        held = max(memory(spec, found) for found in known)
         price = f"about {duration(sum(value for value in estimates if value is not None))}, at least {size(held)} of memory"
     return [html.Div(price, className="cost-price"), html.Div(counts, className="cost-counts")]
 

@@ -22,6 +22,7 @@ from dash import (
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from landscape_core.drawing.numbers import number
 from landscape_core.specs import InputError
 
 from ... import PAGES, Page, ordered
@@ -61,7 +62,7 @@ def layout() -> dmc.MantineProvider:
                 [
                     dmc.AppShellHeader(_header()),
                     dmc.AppShellNavbar(_navigation(), className="rail"),
-                    dmc.AppShellMain(html.Div(id="content", tabIndex=-1)),
+                    dmc.AppShellMain([jobs.refusal(), html.Div(id="content", tabIndex=-1)]),
                 ],
                 header={"height": 56},
                 navbar={"width": 92, "breakpoint": 0},
@@ -223,14 +224,17 @@ def _notice(title: str, text: str) -> html.Div:
     State("jobs-shape", "data"),
 )
 def _indicator(
-    pulse: jobs.Pulse, before: list[list[str | bool] | None] | None
-) -> tuple[str, str, list[Component] | NoUpdate, list[list[str | bool] | None]]:
+    pulse: jobs.Pulse, before: list[list[str | bool | int] | None] | None
+) -> tuple[str, str, list[Component] | NoUpdate, list[list[str | bool | int] | None]]:
     """How much runs and waits, and the list behind it."""
-    states = [job["state"] for job in pulse["jobs"].values()]
-    running, waiting = states.count("running"), states.count("queued")
+    running = sum(job["state"] == "running" for job in pulse["jobs"].values())
+    waiting = pulse["waiting"]
     parts = [f"{running} running"] if running else []
-    parts += [f"{waiting} waiting"] if waiting else []
+    parts += [f"{number(waiting)} waiting"] if waiting else []
     words = ", ".join(parts) or "Idle"
-    shape = [jobs.shape(pulse["jobs"][key]) for key in pulse["recent"] if key in pulse["jobs"]]
+    shape: list[list[str | bool | int] | None] = [
+        *(jobs.shape(pulse["jobs"][key]) for key in pulse["recent"] if key in pulse["jobs"]),
+        [waiting],
+    ]
     rows = no_update if shape == before else jobs.job_list(pulse)
     return words, "jobs-dot jobs-on" if running else "jobs-dot", rows, shape

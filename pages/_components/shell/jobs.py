@@ -1,8 +1,8 @@
 """Jobs on a page: the one launcher, the one poll, and how a job looks in each of its states.
 
 A page puts `launcher(name)` into its layout and writes `launch([request, ...])` into `launch_output(name)`: the requests are
-then done in order, in a process of their own; requests that do not need each other get launchers of their own. Everything a
-page shows of a job it reads from the job store: the `pulse` store holds a `Pulse` and changes whenever one of the
+then put into the queue of jobs, to be done in order; requests that do not need each other get launchers of their own.
+Everything a page shows of a job it reads from the job store: the `pulse` store holds a `Pulse` and changes whenever one of the
 active jobs, or of those whose keys the page puts into its `watcher(name)`, has changed. So reload, a second tab and a closed
 one need no special case. A page's callback must not write to the shell's stores: on other pages its other outputs are missing.
 """
@@ -30,13 +30,14 @@ from dash import (
     dcc,
     html,
     no_update,
+    set_props,
 )
 from dash.dependencies import Wildcard
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from landscape_core.checkpoints.home import home_directory
 from landscape_core.drawing.numbers import number
+from landscape_core.jobs.queue import enqueue
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.store import JobView
 from landscape_core.specs import InputError
@@ -63,6 +64,7 @@ class Job(TypedDict):
     started: float | None
     updated: float
     cancelling: bool
+    mine: bool  # this browser asked for it
     words: str
     progress: float
 
@@ -72,6 +74,7 @@ class Pulse(TypedDict):
 
     jobs: dict[str, Job]
     recent: list[str]
+    waiting: int  # all that wait: `jobs` has only the first
 
 
 class Answer(TypedDict):
@@ -85,10 +88,11 @@ class Answer(TypedDict):
 
 
 class Launch(TypedDict):
-    """Requests to be done in order; `id` tells one launch from the next."""
+    """Requests to be done in order; `id` tells one launch from the next. An automatic one nobody clicked for."""
 
     id: str
     requests: list[str]
+    automatic: bool
 
 
 # -- launching -----------------------------------------------------------------------------------------------------
@@ -108,29 +112,36 @@ def launch_output(name: str) -> Output:
     return Output(_launcher_id(name, "requests"), "data", allow_duplicate=True)
 
 
-def launch(requests: Iterable[Request]) -> Launch:
-    """What makes a launcher do these requests in order, each after the one before is done."""
-    return {"id": uuid.uuid4().hex, "requests": [request.to_json() for request in requests]}
+def launch(requests: Iterable[Request], *, automatic: bool = False) -> Launch:
+    """What makes a launcher do these requests in order, each after the one before is done. People's clicks go before automatic
+    ones.
+    """
+    return {"id": uuid.uuid4().hex, "requests": [request.to_json() for request in requests], "automatic": automatic}
 
 
 @callback(
     Output(_launcher_id(MATCH, "keys"), "data"),
     Input(_launcher_id(MATCH, "requests"), "data"),
     background=True,
-    interval=2000,
+    interval=1000,
     prevent_initial_call=True,
 )
 def _work(data: Launch | None) -> list[str]:
-    """Runs in a process of its own; gives back keys, never a picture."""
+    """Runs in the thread of background callbacks. Gives back the key of what waits now, never a picture."""
     if not data:
         raise PreventUpdate
-    from landscape_core.jobs.runner import run_all
-
     try:
         requests = [Request.from_json(text, remote=True) for text in data["requests"]]
-        return run_all(requests, home_directory())
-    except InputError:
-        return []  # the page that asked has shown this line already, when it made the key
+        key = enqueue(requests, stores.home(), stores.asker(), bool(data.get("automatic")))
+    except InputError as error:
+        set_props("refused", {"children": str(error), "hide": False})
+        return []
+    return [key] if key else []
+
+
+def refusal() -> dmc.Alert:
+    """Where the frame shows why something could not be launched."""
+    return dmc.Alert(id="refused", hide=True, withCloseButton=True, color="orange", variant="light", className="problem")
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
@@ -141,7 +152,7 @@ def poll_parts() -> html.Div:
     return html.Div(
         [
             dcc.Store("gate"),
-            dcc.Store("pulse", data={"jobs": {}, "recent": []}),
+            dcc.Store("pulse", data={"jobs": {}, "recent": [], "waiting": 0}),
             dcc.Store("pulse-ack"),
             dcc.Store("hurried"),
             dcc.Store("watched", data=[]),
@@ -209,16 +220,18 @@ def _pulse(gate: int | None, watched: Sequence[str] | None, ack: Answer | None) 
 def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> Pulse:
     """`jobs`: views by key of the active jobs, the watched and the recent ones; `recent`: what the list shows, newest first."""
     store = stores.jobs()
-    views = {view.key: view for view in store.active()}
+    active, asker = store.active(), stores.asker()
+    views = {view.key: view for view in active}
     order = list(dict.fromkeys([*views, *recent]))
     for key in [*watched, *order]:
         if key not in views and (view := store.view(key)) is not None:
             views[key] = view
-    jobs = {key: _shown(view) for key, view in views.items()}
-    return {"jobs": jobs, "recent": [key for key in order if key in jobs][: max(RECENT, len(store.active()))]}
+    jobs = {key: _shown(view, asker) for key, view in views.items()}
+    waiting = max(len({item.key for item in store.turns()}), sum(view.state == "queued" for view in active))
+    return {"jobs": jobs, "recent": [key for key in order if key in jobs][: max(RECENT, len(active))], "waiting": waiting}
 
 
-def _shown(view: JobView) -> Job:
+def _shown(view: JobView, asker: str) -> Job:
     # What changes with every look without anything having happened would send the whole snapshot each time.
     return Job(
         key=view.key,
@@ -233,6 +246,7 @@ def _shown(view: JobView) -> Job:
         started=view.started,
         updated=0.0 if view.state == "running" else view.updated,
         cancelling=view.cancelling,
+        mine=bool(asker) and view.asker == asker,
         words=words(view),
         progress=progress(view),
     )
@@ -271,7 +285,7 @@ def status(job: Mapping[str, Any] | None, *, title: str = "", color: str | None 
     return html.Div([html.Div(head, className="job-line"), *bar], className=f"job job-{job['state']}", role="status")
 
 
-def shape(job: Mapping[str, Any] | None) -> list[str | bool] | None:
+def shape(job: Mapping[str, Any] | None) -> list[str | bool | int] | None:
     """What decides how `status` is built; words and bar inside it follow by themselves."""
     return None if job is None else [job["key"], job["state"], job["cancelling"], _has_bar(job)]
 
@@ -312,13 +326,24 @@ def words(job: JobView) -> str:
 def _button(job: Mapping[str, Any], at: str) -> Component | None:
     title = job["title"]
     if job["state"] in ("queued", "running"):
-        return dmc.Button(
-            "Cancel",
-            id=_part("cancel", job, at),
-            variant="default",
-            size="compact-xs",
-            disabled=job["cancelling"],
-            **aria(f"Cancel {title}"),
+        look = {"variant": "default", "size": "compact-xs", "disabled": job["cancelling"]}
+        if job["mine"]:
+            return dmc.Button("Cancel", id=_part("cancel", job, at), **look, **aria(f"Cancel {title}"))
+        return dmc.Popover(
+            [
+                dmc.PopoverTarget(dmc.Button("Cancel", **look, **aria(f"Cancel {title}: asks first"))),
+                dmc.PopoverDropdown(
+                    [
+                        dmc.Text("Somebody else asked for this. Cancel it for everybody?", size="sm", mb="xs"),
+                        dmc.Button("Cancel it for everybody", id=_part("cancel", job, at), color="red", size="xs"),
+                    ]
+                ),
+            ],
+            position="bottom-end",
+            width=240,
+            shadow="md",
+            trapFocus=True,
+            withinPortal=False,  # else the list of jobs would close under it
         )
     if job["state"] in ("interrupted", "cancelled", "failed"):
         word = "Run again" if job["state"] == "failed" else "Resume"
@@ -329,7 +354,10 @@ def _button(job: Mapping[str, Any], at: str) -> Component | None:
 def job_list(pulse: Pulse) -> list[Component]:
     """The jobs for the header's list, newest first."""
     rows = [pulse["jobs"][key] for key in pulse["recent"] if key in pulse["jobs"]]
-    return [*(status(job, at="list") for job in rows)] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
+    more = pulse["waiting"] - sum(job["state"] == "queued" for job in rows)
+    rest = [dmc.Text(f"{number(more)} more wait.", size="sm", c="dimmed")] if more > 0 else []
+    listed = [status(job, at="list") for job in rows]
+    return [*listed, *rest] or [dmc.Text("Nothing is being computed.", size="sm", c="dimmed")]
 
 
 @callback(watch_output("jobs"), Input({"job": "cancel", "key": ALL, "at": ALL}, "n_clicks"), prevent_initial_call=True)
