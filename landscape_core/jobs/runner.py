@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.room import free_memory
 from ..specs import Array, InputError, Progress, Result, Spec
-from ..tasks.room import free_memory
 from .price import Pace, check_memory, check_seconds, known_seconds
 from .processes import Worker, orphaned
 from .requests import Request, Resolved

@@ -208,12 +208,13 @@ class JobStore:
         return "" if record is None else str(record["device"])
 
     def room(self, device: str, short: bool, ticket: int, starting: Sequence[bool] = ()) -> bool:
-        """Whether a job may begin on `device` now ("auto": on any): `LANDSCAPE_WORKERS` at once. `starting`: whether those are short that are
-        being started and do not run yet.
+        """Whether a job may begin on `device` now ("auto": on any): `LANDSCAPE_WORKERS` at once. `starting`: whether those are
+        short that are being started and do not run yet.
 
         A short one may begin beside them where only long ones are at work: it is done before they notice.
         """
-        before = self._before(self.shared, {"owner": "", "device": device, "short": short, "ticket": ticket})
+        wanted = {"owner": "", "device": device, "short": short, "ticket": ticket}
+        before = self._before(self.shared, wanted, unknown=True)
         return _fits(short, [*(bool(other["short"]) for other in before), *starting])
 
     # -- the watcher's side ----------------------------------------------------------------------------------------
@@ -349,12 +350,15 @@ class JobStore:
         found = [record for record in found if not records.is_waiting(record)]
         return [record for record in found if record["owner"] != owner and not records.is_dead(record)]
 
-    def _before(self, entries: Entries, record: Mapping[str, Any]) -> list[Record]:
-        """Those of its device that run, or wait with a process and an earlier ticket; a short one waits for no long one."""
+    def _before(self, entries: Entries, record: Mapping[str, Any], unknown: bool = False) -> list[Record]:
+        """Those of its device that run, or wait with a process and an earlier ticket; a short one waits for no long one.
+
+        With `unknown`, also those of which it is not known whether they are of its device.
+        """
         return [
             other
             for other in self._others(entries, record["owner"])
-            if (record["device"] in (other["device"], "auto") or not other["device"])
+            if (record["device"] == other["device"] or (unknown and (record["device"] == "auto" or not other["device"])))
             and (other["state"] == "running" or (other["ticket"] < record["ticket"] and other["short"] >= record["short"]))
         ]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.recording import Recording
+from ..checkpoints.room import check_training
 from ..checkpoints.runs import RunStore, metric_columns
 from ..checkpoints.weights import load_weights, save_weights
 from ..objective.threads import is_short, one_thread, operations
@@ -26,7 +27,6 @@ from .optimisation import (
     parameter_norm,
     restore_optimizer,
 )
-from .room import check_training
 from .task import load_task
 
 EVALUATED = 2000  # the recorded metrics rest on at most so many samples of a split: evaluation must not outweigh training

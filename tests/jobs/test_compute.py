@@ -49,7 +49,7 @@ def counted(monkeypatch):
 def test_a_request_is_resolved_once_and_looked_at_again_before_its_result_is_kept(home, counted):
     assert not compute("surface", "run@last", home=home, **SPEC).provenance["cached"]
     assert counted["parses"] <= 2
-    assert counted["keys"] <= 2
+    assert counted["keys"] <= 3  # with the one of the measurement that tells its price
     assert counted["reads"] <= 2
 
 

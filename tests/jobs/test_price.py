@@ -130,7 +130,7 @@ def steady(folder):
 def test_the_limit_is_what_is_free(tmp_path):
     if sys.platform != "linux" or os.path.exists("/dev/nvidiactl"):
         pytest.skip("there is a limit on Linux without CUDA")
-    from landscape_core.tasks.room import free_memory
+    from landscape_core.checkpoints.room import free_memory
 
     ForkServer(()).start(steady, tmp_path).join()
     limit, own = map(int, (tmp_path / "limit").read_text().split())

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from ...tasks.room import SPARE, free_memory
+from ...checkpoints.room import SPARE, free_memory
 from .. import processes
 from ..clock import born
 

@@ -4,9 +4,10 @@ import collections
 
 import pytest
 
+from landscape_core.checkpoints import room
 from landscape_core.checkpoints.runs import RunStore
 from landscape_core.specs import InputError, training_spec
-from landscape_core.tasks import room, train
+from landscape_core.tasks import train
 
 Disk = collections.namedtuple("Disk", "total used free")  # as shutil has it
 
