@@ -3,8 +3,9 @@
 #
 # The build computes on the CPU. For CUDA: --build-arg DEVICE=cuda, and docker run --gpus all. PyTorch comes from the index
 # that pip is configured with; --build-arg TORCH_INDEX=URL takes one of PyTorch's own indexes instead, which hold a small
-# build for the CPU and one for each version of CUDA.
-FROM python:3.11-slim
+# build for the CPU and one for each version of CUDA. Everything else is what requirements.lock names, by its hashes; PyTorch
+# comes last, since all that it needs of that is there by then.
+FROM python:3.11.16-slim-trixie@sha256:9534e5a8e315485d4061ed659af0fd78a284c015f9b73661b41d6bab25604534
 
 ARG TORCH_INDEX=""
 ARG DEVICE=cpu
@@ -13,9 +14,9 @@ RUN useradd --create-home --uid 1000 landscape \
     && install -d -m 0700 -o landscape -g landscape /home/landscape/data
 WORKDIR /home/landscape/app
 
-COPY requirements.txt ./
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)" \
-    && pip install --no-cache-dir -r requirements.txt
+COPY requirements.txt requirements.lock ./
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock \
+    && pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)"
 
 COPY app.py server.py ./
 COPY assets ./assets

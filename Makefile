@@ -2,12 +2,15 @@
 # make test   every check, from a fresh clone; the browser tests need Chromium
 # make test-long  what takes long: more seeds and hostile inputs, the coverage of error bars, networks of other packages
 # make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
+# make lock   the lock files from the requirements, with as few changes as do (ARGS=--upgrade: the newest that fits)
 # make clean  remove what the tools left behind (not the runs and results)
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := bin/python -m pip install --disable-pip-version-check
+LOCKED := --no-deps --require-hashes
 
-.PHONY: run test test-long bench clean .venv
+.PHONY: run test test-long bench lock clean .venv
 .DELETE_ON_ERROR:
 
 run: .venv/.ready
@@ -34,32 +37,40 @@ bench: .venv-bench/.ready
 .venv: .venv/.ready
 
 # The stamp is written last and taken away first, so an environment without one is unfinished and is made afresh.
-define environment
-@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ...")'
-@test -e $@ || rm -rf $(@D)
-@rm -f $@
-$(PYTHON) -m venv $(@D)
-$(@D)/bin/python -m pip install --disable-pip-version-check -r $<
-@touch $@
-endef
+# PyTorch comes last: what it needs is there by then, as locked, and its index adds only what it brings for CUDA.
+.venv/.ready .venv-bench/.plain .venv-foreign/.plain: requirements.lock requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ...")'
+	@test -e $@ || rm -rf $(@D)
+	@rm -f $@
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(PIP) $(LOCKED) -r requirements.lock
+	$(@D)/$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$$(grep '^torch==' requirements.txt)"
+	@touch $@
 
-.venv/.ready: requirements.txt
-	$(environment)
+.venv/.dev: .venv/.ready requirements-dev.lock
+	$(@D)/$(PIP) $(LOCKED) -r requirements-dev.lock
+	@touch $@
 
-.venv-bench/.ready: benchmarks/requirements.txt requirements.txt
-	$(environment)
-
-.venv-foreign/.plain: requirements.txt
-	$(environment)
+.venv-bench/.ready: .venv-bench/.plain benchmarks/requirements.txt
+	$(@D)/$(PIP) -r benchmarks/requirements.txt
+	@touch $@
 
 # Without what they require: another PyTorch would come along.
 .venv-foreign/.ready: .venv-foreign/.plain tests/foreign/requirements.txt
-	.venv-foreign/bin/python -m pip install --disable-pip-version-check --no-deps -r tests/foreign/requirements.txt
+	$(@D)/$(PIP) --no-deps -r tests/foreign/requirements.txt
 	@touch $@
 
-.venv/.dev: .venv/.ready requirements-dev.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
-	@touch $@
+# PyTorch, and what it brings only for CUDA, are the business of the index that has the build for the machine.
+CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
+LOCK := printf '%s\n' $(CUDA) | $(BIN)/uv pip compile --excludes /dev/stdin --no-emit-package torch \
+	--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--annotation-style line --custom-compile-command 'make lock' --quiet $(ARGS)
+
+# The tools' lock holds what the program's has not, so that a container goes without them.
+lock: .venv/.dev
+	$(LOCK) --output-file requirements.lock requirements.txt
+	$(LOCK) --output-file requirements-dev.lock --constraints requirements.lock --no-emit-package pip \
+		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' requirements.lock) requirements-dev.txt
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis test-results

@@ -1,9 +1,10 @@
-"""The container's recipe, the pinned requirements and the Makefile, exercised as far as they go without a Docker engine."""
+"""The container's recipe, the locked requirements and the Makefile, exercised as far as they go without a Docker engine."""
 
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.metadata import distributions, requires
 from pathlib import Path
 from socket import socket
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 STEPS = [
@@ -23,7 +27,13 @@ STEPS = [
     for step in re.sub(r"\\\n\s*", " ", re.sub(r"(?m)^#.*\n", "", (ROOT / "Dockerfile").read_text())).splitlines()
     if step.strip()
 ]
-PINS = re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text())
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def pins(name: str) -> dict[str, str]:
+    """The version of every package that a file of requirements, or a lock, names itself."""
+    found = re.findall(r"(?m)^([\w.-]+)==(\S+)", (ROOT / name).read_text())
+    return {canonicalize_name(package): version for package, version in found}
 
 
 def steps(name: str) -> list[str]:
@@ -53,7 +63,7 @@ def ignored(path: str) -> bool:
 
 def test_everything_that_is_copied_exists_and_reaches_the_build() -> None:
     sources = [source for text in steps("COPY") for source in text.split()[:-1]]
-    assert {"app.py", "server.py", "assets", "landscape_core", "pages", "requirements.txt"} <= set(sources)
+    assert {"app.py", "server.py", "assets", "landscape_core", "pages", "requirements.txt", "requirements.lock"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert not ignored(source)
@@ -83,7 +93,8 @@ def test_every_module_that_the_program_imports_is_copied() -> None:
 
 
 def test_the_container_is_not_root_and_keeps_its_data_in_a_volume() -> None:
-    assert steps("FROM") == ["python:3.11-slim"]
+    (base,) = steps("FROM")
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base)
     keywords = [keyword for keyword, _ in STEPS]
     assert keywords.index("USER") < keywords.index("CMD")
     assert steps("USER") not in ([], ["root"], ["0"])
@@ -97,26 +108,58 @@ def test_cpu_is_the_default_and_cuda_a_build_argument() -> None:
     assert container_environment()["LANDSCAPE_DEVICE"] == "cpu"
     install = next(text for text in steps("RUN") if "pip install" in text)
     shell = install.replace("pip install", "echo pip install")
-    for index, expected in (
-        ("", "pip install --no-cache-dir torch=="),
-        ("X", "pip install --no-cache-dir --index-url X torch=="),
-    ):
+    torch = f"torch=={pins('requirements.txt')['torch']}"
+    for index, options in (("", ""), ("X", "--index-url X ")):
         done = subprocess.run(
             ["sh", "-c", shell], cwd=ROOT, env={**os.environ, "TORCH_INDEX": index}, capture_output=True, text=True
         )
         assert done.returncode == 0
-        assert done.stdout.startswith(expected)
+        assert done.stdout.splitlines() == [
+            "pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock",
+            f"pip install --no-cache-dir {options}{torch}",
+        ]
 
 
-def test_the_pins_are_whole_and_are_what_is_installed() -> None:
-    from importlib.metadata import version
-
+def test_the_requirements_are_pins_and_name_what_the_program_imports() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
-    assert len(lines) == len(PINS)
-    for name, pin in PINS:
-        assert version(name).split("+")[0] == pin
-    third_party = {"torch", "numpy", "pydantic", "dash", "plotly", "diskcache", "waitress", "safetensors", "rich", "psutil"}
-    assert third_party <= {name for name, _ in PINS}
+    named = pins("requirements.txt")
+    assert len(lines) == len(named)
+    assert {"torch", "numpy", "pydantic", "dash", "plotly", "diskcache", "waitress", "safetensors", "rich", "psutil"} <= set(
+        named
+    )
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_a_version_and_its_hashes_and_no_index(name: str) -> None:
+    text = re.sub(r"(?m)^ *#.*\n", "", (ROOT / name).read_text()).strip() + "\n"
+    assert re.fullmatch(r"([a-z0-9-]+==\S+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n)+", text)
+
+
+def test_the_locks_hold_what_the_requirements_name_but_torch() -> None:
+    program, tools = (pins(name) for name in LOCKS)
+    assert program.items() >= {(name, pin) for name, pin in pins("requirements.txt").items() if name != "torch"}
+    assert tools.items() >= pins("requirements-dev.txt").items()
+    assert not set(program) & set(tools)
+    assert not {name for name in (*program, *tools) if re.match("torch$|cuda|nvidia|triton|pip$", name)}
+
+
+def test_what_is_installed_is_what_the_locks_say() -> None:
+    installed = {canonicalize_name(found.name): found.version.split("+")[0] for found in distributions()}
+    locked = {name: pin for lock in LOCKS for name, pin in pins(lock).items()}
+    beside_torch, ahead = set(), {"torch"}
+    while ahead:
+        beside_torch |= ahead
+        needed = {canonicalize_name(Requirement(text).name) for name in ahead for text in requires(name) or ()}
+        ahead = (needed & set(installed)) - set(locked) - beside_torch
+    expected = {**locked, "torch": pins("requirements.txt")["torch"]}
+    differing = {
+        name: version
+        for name, version in installed.items()
+        if name not in beside_torch - {"torch"} | {"pip"} and expected.get(name) != version
+    }
+    assert not differing, "make the environment afresh: rm -r .venv"
+    check = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=60)
+    assert check.returncode == 0, check.stdout
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +214,13 @@ def make(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A checkout in which installing takes no time: `python` only notes what it was asked to do."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    for name in ("Makefile", "requirements.txt", *LOCKS):
+        shutil.copy(ROOT / name, tmp_path / name)
     python = tmp_path / "python"
     python.write_text(
         '#!/bin/sh\necho "$@" >> calls\n'
-        'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; *pip*) test ! -e broken;; esac\n'
+        'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac\n'
+        'case "$*" in *pip*) test ! -e broken;; esac\n'
     )
     python.chmod(0o755)
     return tmp_path
@@ -201,17 +245,29 @@ def test_a_broken_install_is_never_taken_for_a_finished_one(clone: Path) -> None
     assert not (clone / ".venv" / "half").exists()
 
 
-def test_changed_requirements_are_installed(clone: Path) -> None:
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock"])
+def test_changed_requirements_are_installed(clone: Path, name: str) -> None:
     assert make(".venv", "PYTHON=./python", folder=clone).returncode == 0
     (clone / "calls").write_text("")
     later = time.time() + 10
-    os.utime(clone / "requirements.txt", (later, later))
+    os.utime(clone / name, (later, later))
     assert make(".venv", "PYTHON=./python", folder=clone).returncode == 0
     assert "pip install" in (clone / "calls").read_text()
 
 
-def test_the_checks_call_the_same_command_as_people() -> None:
+@pytest.mark.parametrize(("index", "options"), [("", ""), ("X", "--index-url X ")])
+def test_only_torch_is_installed_without_a_hash(clone: Path, index: str, options: str) -> None:
+    assert make(".venv/.dev", "PYTHON=./python", f"TORCH_INDEX={index}", folder=clone).returncode == 0
+    install = "-m pip install --disable-pip-version-check"
+    assert [line for line in (clone / "calls").read_text().splitlines() if "pip" in line] == [
+        f"{install} --no-deps --require-hashes -r requirements.lock",
+        f"{install} {options}torch=={pins('requirements.txt')['torch']}",
+        f"{install} --no-deps --require-hashes -r requirements-dev.lock",
+    ]
+
+
+def test_the_checks_call_the_same_commands_as_people() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert script.rstrip().endswith("make test")
+    assert script.endswith("\nmake test\n")
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0
