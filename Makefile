@@ -2,6 +2,7 @@
 # make test   every check, from a fresh clone; the browser tests need Chromium
 # make test-long  what takes long: more seeds and hostile inputs, the coverage of error bars, networks of other packages
 # make bench  the speed comparisons, printed as ratios (ARGS goes to surfaces, CURVATURE_ARGS to curvature)
+# make audit  whether a vulnerability is known of what is pinned
 # make lock   the lock files from the requirements, with as few changes as do (ARGS=--upgrade: the newest that fits)
 # make clean  remove what the tools left behind (not the runs and results)
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PIP := bin/python -m pip install --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 
-.PHONY: run test test-long bench lock clean .venv
+.PHONY: run test test-long bench audit lock clean .venv
 .DELETE_ON_ERROR:
 
 run: .venv/.ready
@@ -59,6 +60,9 @@ bench: .venv-bench/.ready
 .venv-foreign/.ready: .venv-foreign/.plain tests/foreign/requirements.txt
 	$(@D)/$(PIP) --no-deps -r tests/foreign/requirements.txt
 	@touch $@
+
+audit: .venv/.dev
+	@.ci/audit
 
 # PyTorch, and what it brings only for CUDA, are the business of the index that has the build for the machine.
 CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton

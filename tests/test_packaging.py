@@ -214,12 +214,13 @@ def make(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A checkout in which installing takes no time: `python` only notes what it was asked to do."""
-    for name in ("Makefile", "requirements.txt", *LOCKS):
+    for name in ("Makefile", ".ci/audit", "requirements.txt", *LOCKS):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     python = tmp_path / "python"
     python.write_text(
         '#!/bin/sh\necho "$@" >> calls\n'
-        'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac\n'
+        'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; *pip_audit*) cat > audited;; esac\n'
         'case "$*" in *pip*) test ! -e broken;; esac\n'
     )
     python.chmod(0o755)
@@ -266,8 +267,22 @@ def test_only_torch_is_installed_without_a_hash(clone: Path, index: str, options
     ]
 
 
+def test_the_audit_judges_where_it_is_answered_and_says_where_it_is_not(clone: Path) -> None:
+    assert make(".venv/.dev", "PYTHON=./python", folder=clone).returncode == 0
+    assert make("audit", folder=clone).returncode == 0
+    audited = (clone / "audited").read_text()
+    assert all(f"{name}=={pin}" in audited for lock in ("requirements.txt", *LOCKS) for name, pin in pins(lock).items())
+    (clone / "broken").touch()
+    assert make("audit", folder=clone).returncode != 0
+    (clone / ".venv/bin/python").unlink()
+    (clone / ".venv/bin/python").symlink_to(sys.executable)
+    done = make("audit", "AUDIT_SOURCE=http://127.0.0.1:1", folder=clone)
+    assert done.returncode == 0
+    assert done.stdout == "audit skipped: http://127.0.0.1:1 does not answer\n"
+
+
 def test_the_checks_call_the_same_commands_as_people() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert script.endswith("\nmake test\n")
+    assert script.endswith("\nmake test\nmake audit\n")
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0
