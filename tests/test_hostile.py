@@ -225,6 +225,12 @@ def memory(server: Server) -> int:
     return int(psutil.Process(server.process.pid).memory_info().rss)
 
 
+@pytest.mark.fault(
+    "Requests that no browser would send: addresses, bodies, headers, uploads",
+    sees="One line, 400 (503 where the store cannot be used)",
+    lost="Nothing",
+    on="One line in the log; no code is run",
+)
 @pytest.mark.long
 def test_hostile_requests(server: Server, effort: Callable[[int, int], int]) -> None:
     callbacks, statuses = Callbacks(server), Counter[int]()

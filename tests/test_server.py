@@ -52,6 +52,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.fault(
+    "A hundred idle connections, thirty half sent requests and ten trickling uploads at once",
+    sees="Pages as before",
+    lost="Nothing",
+    on="Only whole requests reach a thread; idle ones are closed after 75 s",
+)
 def test_slow_and_silent_clients_delay_nobody(server: Server, effort: Callable[[int, int], int]) -> None:
     """100 idle connections, 30 half-sent requests and 10 uploads that trickle, all at once."""
     ask(server, "/")  # the first page is laid out once
@@ -73,6 +79,12 @@ def test_slow_and_silent_clients_delay_nobody(server: Server, effort: Callable[[
             each.close()
 
 
+@pytest.mark.fault(
+    "A body is too large",
+    sees="413 and how large it may be",
+    lost="Nothing",
+    on="It is read to its end, so that the answer arrives",
+)
 @pytest.mark.parametrize(("path", "size"), [("/_dash-update-component", 64 * MEGABYTE), ("/upload?name=w.pt", 64 * MEGABYTE)])
 def test_a_body_that_is_too_large_is_read_to_its_end_and_refused(server: Server, path: str, size: int) -> None:
     headers = {"X-Landscape-Upload": "1", "Content-Length": str(size)}
@@ -94,6 +106,12 @@ def test_an_upload_of_a_wrong_kind_is_refused_after_it_was_read(server: Server) 
         assert words in text
 
 
+@pytest.mark.fault(
+    "Uploads fill their room",
+    sees="One line that says how much may wait",
+    lost="Nothing",
+    on="What waits is used, or removed after a day",
+)
 def test_uploads_that_wait_have_a_quota(server: Server) -> None:
     for index in range(4):
         body = bytes([index]) * 3 * MEGABYTE
@@ -102,6 +120,12 @@ def test_uploads_that_wait_have_a_quota(server: Server) -> None:
     assert text == b"6 MB wait for their import already; bring those in first, or wait a day"
 
 
+@pytest.mark.fault(
+    "Another site sends a request from somebody's browser",
+    sees="403: what changes something is taken only from the pages of this server",
+    lost="Nothing",
+    on="As before",
+)
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none"])
 @pytest.mark.parametrize("path", ["/upload?name=w.pt", "/_dash-update-component"])
 def test_pages_of_others_change_nothing(server: Server, site: str, path: str) -> None:
@@ -143,6 +167,12 @@ def test_hosts_that_can_be_listened_on(tmp_path: Path, host: str) -> None:
         process.wait(30)
 
 
+@pytest.mark.fault(
+    "Ctrl-C or SIGTERM, at any moment and several times",
+    sees="Nothing: no traceback",
+    lost="Nothing",
+    on="Started again, what waited goes on",
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["at once", "ready", "twice"])
 def test_it_ends_quietly(tmp_path: Path, number: signal.Signals, moment: str) -> None:

@@ -93,6 +93,9 @@ def test_settings_that_cannot_be_used_are_one_line(arguments: list[str], words: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault(
+    "The port is in use", sees="error: port so-and-so is in use; choose another with --port", lost="Nothing", on="--port"
+)
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -41,6 +41,12 @@ def test_home_and_runs_never_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.fault(
+    "Others may write in the home",
+    sees="error: others may write in it; take that right away (chmod go-w), or set LANDSCAPE_HOME",
+    lost="Nothing",
+    on="The server does not start",
+)
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o1777])
 @pytest.mark.parametrize("room", ["", "runs", "jobs", "cache", "uploads"])
 def test_where_others_can_write_nothing_is_kept(tmp_path, mode, room):
@@ -55,6 +61,12 @@ def test_where_others_can_write_nothing_is_kept(tmp_path, mode, room):
     assert home_directory(tmp_path / "home")
 
 
+@pytest.mark.fault(
+    "The home belongs to somebody else",
+    sees="error: it belongs to another user; set LANDSCAPE_HOME",
+    lost="Nothing",
+    on="The server does not start",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 @pytest.mark.parametrize("room", ["", "runs", "jobs", "cache"])
 def test_what_belongs_to_another_is_not_used(tmp_path, room):
@@ -76,6 +88,12 @@ def test_folders_are_private_whatever_the_umask(tmp_path):
         os.umask(before)
 
 
+@pytest.mark.fault(
+    "The home was made by a newer version",
+    sees="error: made by a newer version of this program: update the program",
+    lost="Nothing; it is left alone",
+    on="The server does not start",
+)
 @pytest.mark.parametrize(
     ("text", "newer"), [("2\n", True), ("1\n", False), ("17", True), ("\xff\x00", False), ("9" * 50, False)]
 )

@@ -116,6 +116,12 @@ def work(home: Path) -> None:
     assert jobs.view(key).state == "done"
 
 
+@pytest.mark.fault(
+    "A file of the home is damaged: a byte, a page, cut, emptied, gone",
+    sees="The page as before; one line in the log names what was damaged",
+    lost="What the damage covers and cannot be read elsewhere; never a picture that is wrong",
+    on="The database is set aside (three are kept) and built anew of all that can be read",
+)
 def test_random_damage(whole, tmp_path, caplog, effort):
     caplog.set_level(logging.ERROR)
     kinds = {}
@@ -194,6 +200,12 @@ def test_one_damaged_page_takes_only_what_stood_in_it(home, caplog):
     assert all("\n" not in line for line in mended)
 
 
+@pytest.mark.fault(
+    "The database of results is beyond repair",
+    sees="The pictures as before",
+    lost="When each was last used",
+    on="Results name themselves in their files and are found again",
+)
 def test_results_outlive_their_database(home):
     """The files say whose they are."""
     before = entries(home)[0]
@@ -207,6 +219,12 @@ def test_results_outlive_their_database(home):
     assert (aside / "cache.db").read_bytes().startswith(b"not a database")
 
 
+@pytest.mark.fault(
+    "One record of a job is damaged",
+    sees="That job is not listed",
+    lost="That record; its result stays",
+    on="It is asked for again",
+)
 def test_a_bad_record_takes_only_itself(home, caplog):
     keys = sorted(entries(home)[1])
     cache = diskcache.Cache(str(home / "jobs"), disk=folder.NoPickleDisk)
@@ -220,6 +238,9 @@ def test_a_bad_record_takes_only_itself(home, caplog):
     assert store.view(keys[0]).state == "queued"
 
 
+@pytest.mark.fault(
+    "The list of the jobs that run is lost", sees="The jobs as before", lost="Nothing", on="It is made from the records"
+)
 def test_which_jobs_run_is_found_again(home):
     store = JobStore(home)
     owner = store.claim("k", request(99))

@@ -118,6 +118,12 @@ def test_what_follows_is_begun_when_it_is_known_and_not_after_a_failure(home, se
     assert state(home, never) == ""
 
 
+@pytest.mark.fault(
+    "The server ends while jobs wait",
+    sees="They wait as before when it is back",
+    lost="Nothing",
+    on="The next server begins them",
+)
 def test_what_waits_when_the_server_ends_goes_on_with_the_next(home, serve):
     first, second = request(1), request(2)
     enqueue([first, second], home)
@@ -160,6 +166,12 @@ def test_a_job_whose_process_is_killed_is_taken_over_by_who_waits_for_it(home, s
     wait_for(lambda: not store.active())
 
 
+@pytest.mark.fault(
+    "The process of a job dies before it has begun",
+    sees="interrupted before it began, with Resume",
+    lost="Nothing",
+    on="Resume",
+)
 def test_a_process_that_dies_before_it_begins_leaves_an_interrupted_job(home, serve, forkserver):
     dispatcher = Dispatcher(home, forkserver.start, _dies)
     enqueue([request(1), request(2)], home)
@@ -173,6 +185,9 @@ def _dies(*_):
     os._exit(3)
 
 
+@pytest.mark.fault(
+    "No process can be started", sees="failed: no process could be started for it, and why", lost="Nothing", on="Run again"
+)
 def test_what_the_queue_cannot_begin_is_said(home, forkserver):
     def full(*_):
         raise OSError(11, "Resource temporarily unavailable")
@@ -183,6 +198,12 @@ def test_what_the_queue_cannot_begin_is_said(home, forkserver):
     assert (view.state, view.error) == ("failed", "no process could be started for it: Resource temporarily unavailable")
 
 
+@pytest.mark.fault(
+    "A run is trained anew or deleted while a job of it waits",
+    sees="failed: a run that it needs has changed since; ask for it again",
+    lost="Nothing",
+    on="Asked for again, it is of the new run",
+)
 def test_a_run_that_has_changed_meanwhile_fails_in_one_line(home, forkserver):
     enqueue([request(1)], home)
     key = request(1).key(home)
@@ -198,6 +219,12 @@ def test_a_run_that_has_changed_meanwhile_fails_in_one_line(home, forkserver):
     assert "there is no run" in JobStore(home).view(key).error
 
 
+@pytest.mark.fault(
+    "The list of those that wait is lost",
+    sees="interrupted before it began, with Resume, within two minutes",
+    lost="Their places in the queue",
+    on="Resume",
+)
 def test_a_lost_list_is_noticed(home, forkserver, monkeypatch):
     monkeypatch.setattr(module, "SWEEP", 0.0)
     enqueue([request(1)], home)

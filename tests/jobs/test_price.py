@@ -35,6 +35,12 @@ def measured(home, item, seconds):
     return wanted
 
 
+@pytest.mark.fault(
+    "More is asked for than the allowed hours",
+    sees="failed: would take about so many hours, and at most 24 are allowed",
+    lost="Nothing",
+    on="Ask for less, or raise LANDSCAPE_HOURS",
+)
 @pytest.mark.parametrize(
     "item",
     [
@@ -53,6 +59,12 @@ def test_what_would_take_too_long_is_not_begun(home, item):
     assert "\n" not in view.error
 
 
+@pytest.mark.fault(
+    "More is asked for than fits the memory",
+    sees="failed: needs at least so many GB, and so many are free, with what to ask less of",
+    lost="Nothing",
+    on="Ask for less",
+)
 @pytest.mark.parametrize(
     "item",
     [
@@ -110,6 +122,12 @@ def greedy(folder):
     (folder / "words").write_text("\n".join(words))
 
 
+@pytest.mark.fault(
+    "A job asks for more memory than is free",
+    sees="failed: the memory is not enough, with what to take less of",
+    lost="Nothing that was kept",
+    on="The machine stays usable: each job has a limit of its own",
+)
 def test_a_job_has_a_limit_of_memory_and_says_what_to_take_less_of(tmp_path):
     ForkServer(()).start(greedy, tmp_path).join()
     words = (tmp_path / "words").read_text().splitlines()

@@ -92,6 +92,12 @@ def test_a_killed_worker_is_taken_over_and_resumed_by_who_waits(home, started):
     assert CELLS <= len(evaluated(home)) <= CELLS + 3  # what was not yet written down is done again
 
 
+@pytest.mark.fault(
+    "The process of a job is killed",
+    sees="interrupted at so many of so many; what is done is kept",
+    lost="What was not yet written down: a fraction of a second",
+    on="Resume goes on from there",
+)
 def test_a_killed_worker_leaves_an_interrupted_job_that_resumes(home, started):
     child = started(request(), start="slow")
     before = begun(home)
@@ -121,6 +127,12 @@ def test_a_cancelled_job_stops_by_itself_and_resumes(home, started):
     assert len(evaluated(home)) <= CELLS + 3
 
 
+@pytest.mark.fault(
+    "A cancelled job does not stop",
+    sees="cancelled after three seconds",
+    lost="What was not yet written down",
+    on="Its process is killed; Resume goes on",
+)
 def test_a_cancelled_job_that_does_not_listen_is_killed(home, started):
     child = started(request(), start="deaf")
     key = begun(home, 1).key
@@ -131,6 +143,12 @@ def test_a_cancelled_job_that_does_not_listen_is_killed(home, started):
     assert JobStore(home).partial(key)["cells"][0] == 0
 
 
+@pytest.mark.fault(
+    "The process of a job hangs and is cancelled",
+    sees="cancelled after three seconds",
+    lost="What was not yet written down",
+    on="Whoever watches ends it; Resume goes on",
+)
 def test_a_stopped_process_is_killed_by_who_watches(home, started):
     child = started(request(), start="deaf")
     store, key = JobStore(home), begun(home, 1).key
@@ -167,6 +185,12 @@ def test_jobs_in_different_processes_do_not_run_at_once(home, started):
     assert sum(a != b for a, b in itertools.pairwise(workers)) == 2  # one after the other, never mixed
 
 
+@pytest.mark.fault(
+    "The server is killed while a job runs",
+    sees="interrupted when it is back; what is done is kept",
+    lost="What was not yet written down",
+    on="The job ends by itself; Resume goes on",
+)
 @pytest.mark.parametrize("start", ["slow", "deaf"])
 def test_no_job_outlives_the_program_that_asked_for_it(home, start):
     server, child = fakes.server_with_worker(home, request(), start)
@@ -195,6 +219,12 @@ def test_who_waits_for_a_job_ends_with_the_program_that_asked(home, started):
     assert JobStore(home).view(request(1).key(home)).state == "interrupted"
 
 
+@pytest.mark.fault(
+    "Ctrl-C in the middle of a command",
+    sees="One line, no traceback",
+    lost="What was not yet written down",
+    on="The same command goes on from there",
+)
 def test_ctrl_c_ends_the_job_and_the_caller(home):
     def press(*args):
         steps = fakes.sleepy(*args)
@@ -240,6 +270,12 @@ def test_what_breaks_fails_with_one_line_and_its_traceback_in_the_log(home, capl
     assert run_or_join(request(), home, start=fakes.sleepy).state == "done"
 
 
+@pytest.mark.fault(
+    "A job runs out of memory",
+    sees="failed: the memory is not enough: take fewer samples, fewer points at once or a smaller network",
+    lost="Nothing that was kept",
+    on="Run again with less",
+)
 @pytest.mark.parametrize(
     "take",
     [
@@ -302,6 +338,7 @@ def test_training_is_done_while_its_run_stands(home):
     assert len(evaluated(home)) == 4
 
 
+@pytest.mark.fault("A result is lost or damaged", sees="Not computed yet", lost="That result", on="It is computed afresh")
 def test_a_lost_or_damaged_result_is_computed_afresh(home, caplog):
     run_or_join(request(), home, start=fakes.sleepy)
     (file,) = (home / "cache").glob("*/*/*.val")
@@ -386,6 +423,12 @@ def test_nothing_is_computed_that_could_not_be_kept_after_waiting_for_a_slot(hom
     assert evaluated(home) == []
 
 
+@pytest.mark.fault(
+    "The disk is full while a job keeps its picture",
+    sees="failed: No space left on device",
+    lost="What was not yet written down",
+    on="Run again after space is made: it goes on from there",
+)
 @pytest.mark.parametrize("folder", ["jobs", "cache"])
 def test_a_full_disk_fails_with_one_clear_line(home, monkeypatch, folder):
     real = diskcache.Disk._write

@@ -327,6 +327,12 @@ def test_nothing_is_pickled(on_disk, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(
+    "The clock is set by seconds or a day, either way",
+    sees="Nothing",
+    lost="Nothing",
+    on="Jobs are reckoned by the time since the machine started",
+)
 @pytest.mark.parametrize("step", [-86400.0, -30.0, 30.0, 86400.0])
 def test_setting_the_clock_ends_no_job_and_holds_up_no_end(store, monkeypatch, step):
     """The lease, the grace of a cancel and the rates are reckoned by the time since the machine started."""

@@ -120,6 +120,12 @@ def test_what_is_cancelled_while_it_waits_is_never_begun(store):
     assert (store.view("k").state, order(store)) == ("queued", ["other", "k"])
 
 
+@pytest.mark.fault(
+    "Too many jobs wait",
+    sees="too many jobs are waiting (so many of yours): cancel some, or ask again when some are done",
+    lost="Nothing",
+    on="Some are done or cancelled",
+)
 def test_too_many_are_refused_in_one_line(store, monkeypatch):
     monkeypatch.setattr(waiting, "EACH", 3)
     monkeypatch.setattr(waiting, "LIMIT", 5)

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from landscape_core.jobs import records, waiting
@@ -45,6 +46,9 @@ def fill(home: Path, count: int, asker: str) -> None:
         waiting._turned(held, count=count)
 
 
+@pytest.mark.fault(
+    "PyTorch takes long to be imported", sees="waiting; pages answer at once", lost="Nothing", on="The job begins when it can"
+)
 def test_before_anything_can_be_computed_pages_answer_and_launches_wait(
     trained: Path, tmp_path: Path, start_server: Start, open_page: Open
 ) -> None:
@@ -68,6 +72,12 @@ def test_before_anything_can_be_computed_pages_answer_and_launches_wait(
     assert {(view.state, view.attempts) for view in store.views()} == {("done", 1)}
 
 
+@pytest.mark.fault(
+    "Ten thousand jobs wait",
+    sees="How many run and wait; the first of them listed",
+    lost="Nothing",
+    on="Pages answer as before, and a newcomer is next",
+)
 def test_ten_thousand_wait_and_pages_answer(trained: Path, tmp_path: Path, start_server: Start, open_page: Open) -> None:
     home = tmp_path / "home"
     shutil.copytree(trained, home)
@@ -99,6 +109,9 @@ def test_ten_thousand_wait_and_pages_answer(trained: Path, tmp_path: Path, start
     assert store.unlisted() == set()
 
 
+@pytest.mark.fault(
+    "Somebody else has asked for a hundred jobs", sees="One's own is next", lost="Nothing", on="Turns go round by browser"
+)
 def test_somebody_elses_hundred_jobs_do_not_hold_up_one_click(
     trained: Path, tmp_path: Path, start_server: Start, open_page: Open
 ) -> None:

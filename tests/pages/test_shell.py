@@ -118,6 +118,12 @@ def test_partial_pictures_cancel_and_resume(trained_server: Server, open_page: O
     expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
 
 
+@pytest.mark.fault(
+    "A tab is closed or another browser wants to cancel the job",
+    sees="The job goes on; the other browser is asked first",
+    lost="Nothing",
+    on="All who watch see the same job",
+)
 def test_a_reload_and_a_second_tab_see_the_same_job(trained_server: Server, open_page: Open) -> None:
     address = f"{trained_server.address}/surface?on=first@last&{LONG}&v.kind=heatmap"
     page = open_page(address)
@@ -311,6 +317,12 @@ def test_copies_and_downloads(tmp_path: Path, trained: Path, start_server: Calla
             assert "cdn" not in alone.locator("script[src]").evaluate_all("all => all.map(s => s.src).join()")
 
 
+@pytest.mark.fault(
+    "The server is killed under an open page",
+    sees="The page says so and goes on when it is back",
+    lost="Nothing finished",
+    on="Resume",
+)
 def test_the_server_comes_back_and_the_page_goes_on(trained_server: Server, open_page: Open) -> None:
     """Killed in mid-job: the page that was open shows what is left, and a click takes it up again."""
     page = open_page(f"{trained_server.address}/surface?on=first@last&{LONG}&v.kind=heatmap")
@@ -336,6 +348,12 @@ def test_the_server_comes_back_and_the_page_goes_on(trained_server: Server, open
     expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
 
 
+@pytest.mark.fault(
+    "The process that starts jobs is killed",
+    sees="Nothing: what runs goes on and can be cancelled",
+    lost="Nothing",
+    on="Another is begun",
+)
 def test_the_process_that_starts_jobs_may_be_killed(trained_server: Server, open_page: Open) -> None:
     """What runs goes on and can be cancelled, and what is launched next runs."""
     page = open_page(f"{trained_server.address}/surface?on=first@last&{LONG}&v.kind=heatmap")
