@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # processes of jobs import this module and need no Dash
 log = logging.getLogger("landscape")
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request: callbacks carry keys and forms, never data
 OURS = "same-origin"
-YEAR = 365 * 24 * 3600  # seconds
+YEAR, MINUTES = 31_536_000, 600  # seconds for which a browser keeps a thing
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 INDEX = """<!DOCTYPE html>
@@ -164,6 +164,9 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         if response.mimetype == "text/html" and stores.COOKIE not in request.cookies:
             response.set_cookie(stores.COOKIE, secrets.token_hex(16), max_age=YEAR, httponly=True, samesite="Strict")
+        if request.path.startswith("/assets/") and response.status_code in (200, 304):
+            # Files whose address changes with them are never asked for again; the others, icons above all, for a while.
+            response.headers["Cache-Control"] = f"max-age={YEAR}, immutable" if "m" in request.args else f"max-age={MINUTES}"
         return response
 
 

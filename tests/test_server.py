@@ -139,6 +139,16 @@ def test_answers_do_not_say_what_serves_them(server: Server) -> None:
         assert "Server" not in ask(server, path)[1]
 
 
+def test_assets_are_kept_by_browsers(server: Server) -> None:
+    """For ever where their address says which version they are; the others for minutes."""
+    for path, words in (("/assets/gate.js?m=1", "max-age=31536000, immutable"), ("/assets/logo.svg", "max-age=600")):
+        _, headers, _ = ask(server, path)
+        assert headers["Cache-Control"] == words
+        status, again, _ = ask(server, path, headers={"If-None-Match": headers["Etag"]})
+        assert (status, again["Cache-Control"]) == (304, words)
+    assert "max-age" not in ask(server, "/assets/nothing.svg")[1].get("Cache-Control", "")
+
+
 def test_a_connection_is_used_again(server: Server) -> None:
     connection = HTTPConnection(*place(server), timeout=30)
     connection.request("GET", "/health")
