@@ -15,15 +15,18 @@ from dash.development.base_component import Component
 
 from landscape_core import presenting
 from landscape_core.drawing import export
+from landscape_core.drawing.known import Known
 from landscape_core.specs import Analysis, InputError, Result
 
 from .. import stores
+from ..kept import Kept
 from ..shell.address import MAX_SELECTED, write_query
 from . import panels
 from .entries import Entry, PageState, entries_of, known_of
 
 log = logging.getLogger("landscape.pages")
 _logged: set[tuple[str, str, str]] = set()
+_finished = Kept[list[go.Figure]](32)  # pictures of finished results: a class looks at the same ones
 LARGER = 1.45  # type in classroom mode
 
 
@@ -86,15 +89,7 @@ def pictures(
         return Pictures(message=[*problems, _message(*hint)])
     done = [(entry, data) for entry, data in zip(entries, datas, strict=True) if isinstance(data, Result)]
     try:
-        figures = presenting.drawn(
-            item,
-            datas,
-            [entry.source for entry in entries],
-            view,
-            colors=[entry.color for entry in entries],
-            titles=[entry.label for entry in entries],
-            dark=dark,
-        )
+        figures = _drawn(item, state, entries, datas, view, dark)
     except InputError as error:
         return Pictures(message=[*problems, _message("This cannot be drawn", str(error))])
     except Exception as error:  # of an analysis: its page says so, and nothing else is touched
@@ -104,9 +99,8 @@ def pictures(
     except Exception as error:
         problems.append(_message("What this shows could not be said", _said(item, "reading", error)))
         readings = []
-    for figure in figures:
-        figure.update_layout(uirevision=json.dumps(state["fields"], sort_keys=True))
-        figure.update_scenes(uirevision="camera", **({"camera": camera} if camera else {}))
+    if camera:
+        figures = [go.Figure(figure).update_scenes(camera=camera) for figure in figures]
     if present:
         figures = [enlarged(figure) for figure in figures]
     return Pictures(
@@ -124,6 +118,38 @@ def pictures(
         code=_code(item, entries, view),
         done=[entry.key for entry, _ in done],
     )
+
+
+def _drawn(
+    item: Analysis,
+    state: PageState,
+    entries: Sequence[Entry],
+    datas: Sequence[Known | None],
+    view: Mapping[str, Any],
+    dark: bool,
+) -> list[go.Figure]:
+    """The pictures; those of finished results are kept, and must not be changed."""
+    fields = json.dumps(state["fields"], sort_keys=True)
+
+    def draw() -> list[go.Figure]:
+        made = presenting.drawn(
+            item,
+            datas,
+            [entry.source for entry in entries],
+            view,
+            colors=[entry.color for entry in entries],
+            titles=[entry.label for entry in entries],
+            dark=dark,
+        )
+        for figure in made:
+            figure.update_layout(uirevision=fields)
+            figure.update_scenes(uirevision="camera")
+        return made
+
+    if not all(isinstance(data, Result) for data in datas):
+        return draw()
+    shown = tuple((entry.key, entry.source, entry.color, entry.label) for entry in entries)
+    return _finished.get((item.name, shown, fields, json.dumps(view, sort_keys=True, default=str), dark), draw)
 
 
 def _said(item: Analysis, what: str, error: Exception) -> str:

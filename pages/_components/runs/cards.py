@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import dash_mantine_components as dmc
 from dash import dcc, html
@@ -13,17 +14,21 @@ from plotly.graph_objects import Figure
 from landscape_core import presenting
 from landscape_core.analyses import of_cards
 from landscape_core.checkpoints.runs import metric_columns
+from landscape_core.drawing.known import Known
 from landscape_core.drawing.runs import loss_curves
 from landscape_core.jobs.requests import WRITERS, Request
 from landscape_core.specs import Analysis, InputError, Reference, RunRecord, Thumbnail
 
 from .. import stores
+from ..kept import Kept
 from ..shell import jobs
 from ..shell.address import MAX_SELECTED, write_query
 from ..shell.theme import aria, color_of
 from .pulse import Job, Pulse
 
 PARTS = ("head", "pictures", "actions")
+CARDS = 64  # whose pictures are kept: everybody who opens Home sees the same
+_curves, _thumbnails = Kept[Figure](CARDS), Kept[Figure](CARDS)
 STATES = {"training": "training", "diverged": "diverged", "stopped": "stopped"}
 
 
@@ -149,7 +154,10 @@ def _title(card: Card) -> html.Div:
 
 def _curve(name: str, record: RunRecord, dark: bool) -> html.Figure:
     training = record.training or {}
-    figure = loss_curves(metric_columns(record), last_step=training.get("steps"), dark=dark, compact=True)
+    figure = _curves.get(
+        (stores.home(), name, record.created, len(record.checkpoints), training.get("steps"), dark),
+        lambda: loss_curves(metric_columns(record), last_step=training.get("steps"), dark=dark, compact=True),
+    )
     legend: list[Component | str] = [
         html.Span("train loss", className="key key-train"),
         html.Span("test loss", className="key key-test"),
@@ -171,14 +179,12 @@ def _picture(card: Card, dark: bool) -> html.Figure:
 
 
 def _thumbnail(item: Analysis, wanted: Thumbnail, card: Card, dark: bool) -> Component:
-    data = None
+    data: Known | None = None
     if card.key:
         data = stores.results().get(card.key) if card.drawn else stores.jobs().partial(card.key)
     if data is not None:
-        figure = presenting.drawn(item, [data], [card.name], wanted.view, dark=dark)[0]
-        bare = {"visible": False, "scaleanchor": None}
-        figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
-        figure.update_traces(showscale=False, selector={"type": "heatmap"})
+        make = partial(_small, item, wanted, card, data, dark)
+        figure = _thumbnails.get((card.key, dark), make) if card.drawn else make()
         graph, label = _graph({"thumbnail": card.name}, figure, still=True), f"{item.title} of {card.name}: open it"
         return dcc.Link(graph, href=_link(item, wanted, card.name), className="card-thumbnail", title=label)
     if card.growing or card.job is not None:
@@ -187,6 +193,14 @@ def _thumbnail(item: Analysis, wanted: Thumbnail, card: Card, dark: bool) -> Com
         return html.Div(dmc.Loader(size="sm"), className="card-blank")
     draw_it = dmc.Button("Draw it", id={"home": "draw", "run": card.name}, variant="light", size="compact-sm")
     return html.Div(draw_it, className="card-blank")
+
+
+def _small(item: Analysis, wanted: Thumbnail, card: Card, data: Known, dark: bool) -> Figure:
+    """The thumbnail: the picture without all that stands around it."""
+    figure = presenting.drawn(item, [data], [card.name], wanted.view, dark=dark)[0]
+    bare = {"visible": False, "scaleanchor": None}
+    figure.update_layout(title=None, margin={"l": 0, "r": 0, "t": 0, "b": 0}, xaxis=bare, yaxis=bare)
+    return figure.update_traces(showscale=False, selector={"type": "heatmap"})
 
 
 def _link(item: Analysis, wanted: Thumbnail, name: str) -> str:
