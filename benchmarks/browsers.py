@@ -1,4 +1,4 @@
-"""Simulated browsers: they repeat recorded actions over kept connections, poll, cache as browsers do, and read what they get."""
+"""Simulated browsers: they repeat recorded actions over kept connections, poll, cache as browsers do, and read the answers."""
 
 from __future__ import annotations
 

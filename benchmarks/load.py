@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,13 @@ import psutil
 from browsers import Browser, Tally, rehearse
 from visits import Asked, Visit, recorded
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the program runs from its checkout
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the program runs from its checkout
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.results import ResultCache
 from landscape_core.jobs.runner import run_all
 from landscape_core.jobs.store import JobStore
 
+ROOT = Path(__file__).parents[1]
 LIMIT = 400.0  # milliseconds: what still feels prompt
 MEGABYTE = 2**20
 ARRIVE = 15.0  # seconds in which all have opened the program
@@ -68,7 +69,7 @@ def main() -> int:
     options.add_argument(
         "--hours", type=float, default=0, help="the pulses and pictures of so many hours, then look for growth"
     )
-    options.add_argument("--home", type=Path, help="made once with runs and results, and then only copied")
+    options.add_argument("--home", type=Path, help="made once with runs and results, beside it the visit; then only copied")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ready, home = given.home or Path(folder) / "ready", Path(folder) / "home"
@@ -77,15 +78,36 @@ def main() -> int:
             run_all(READY, ready)
         shutil.copytree(ready, home)
         with server(home) as (port, process):
-            visit = recorded(f"http://127.0.0.1:{port}")
+            visit = visit_of(port, home, ready.with_suffix(".visit"))
             good = load(port, process, home, visit, given)
         if given.jobs:
             with server(home) as (port, process):
-                good &= jobs_in_a_row(port, process, home, visit.launch, given.jobs)
+                good &= jobs_in_a_row(port, process, home, visit.launches[0], given.jobs)
         if given.hours:
             with server(home) as (port, process):
                 good &= hours(port, process, home, visit, given.browsers, given.hours)
     return 0 if good else 1
+
+
+def visit_of(port: int, home: Path, file: Path) -> Visit:
+    """A visit, recorded anew or by an earlier call over the same home; two jobs run."""
+    if not file.exists():
+        visit = recorded(f"http://127.0.0.1:{port}")
+        file.write_bytes(pickle.dumps(visit))
+        return visit
+    visit = pickle.loads(file.read_bytes())
+    asyncio.run(launched(port, visit.launches))
+    while working(home) < 2:
+        time.sleep(0.5)
+    time.sleep(10)  # there is something to see of them
+    return visit
+
+
+async def launched(port: int, launches: list[Asked]) -> None:
+    browser = Browser(port, Tally())
+    for asked in launches:
+        await browser.send(asked, {})
+    browser.close()
 
 
 # -- thirty people -----------------------------------------------------------------------------------------------------
@@ -104,6 +126,8 @@ def load(port: int, process: psutil.Process, home: Path, visit: Visit, given: ar
     shares = clock.shares()
     after = Figures.of(process, home)
     print(f", {os.getloadavg()[0]:.1f} after; of one core: {shares}")
+    count = sum(len(waits) for waits in tally.waits.values())
+    print(f"{count} requests, {1000 * clock.server() / count:.1f} ms of processor time of the server each")
     good = table(tally)
     print(before.beside(after))
     if running != 2 or working(home) != 2:
@@ -198,10 +222,8 @@ def hours(port: int, process: psutil.Process, home: Path, visit: Visit, browsers
         figures.append(Figures.of(process, home))
         print(f"  after {step + 1}/{steps}: {figures[-1]}", flush=True)
     errors = [text for texts in tally.errors.values() for text in texts]
-    drawn = len(tally.waits["draw"])
-    print(
-        f"  {time.monotonic() - begun:.0f} s, {drawn} pictures, {len(errors)} errors {errors[:3]}; {figures[0].growth(figures[-1])}"
-    )
+    drawn, growth = len(tally.waits["draw"]), figures[0].growth(figures[-1])
+    print(f"  {time.monotonic() - begun:.0f} s, {drawn} pictures, {len(errors)} errors {errors[:3]}; {growth}")
     return not errors and figures[0].steady(figures[-1])
 
 
@@ -237,14 +259,14 @@ class Figures:
 
     @classmethod
     def of(cls, process: psutil.Process, home: Path) -> Figures:
-        files = [file for file in home.rglob("*") if file.is_file()]
+        sizes = list(_sizes(home))
         return cls(
             process.memory_info().rss / MEGABYTE,
             process.num_fds(),
             process.num_threads(),
             1 + len(process.children(recursive=True)),
-            len(files),
-            sum(file.stat().st_size for file in files) / MEGABYTE,
+            len(sizes),
+            sum(sizes) / MEGABYTE,
         )
 
     def __str__(self) -> str:
@@ -268,6 +290,14 @@ class Figures:
         return late.memory - self.memory < 20 and late.handles - self.handles < 10 and late.threads - self.threads < 5
 
 
+def _sizes(home: Path) -> Iterator[int]:
+    """Of all files, in bytes."""
+    for file in home.rglob("*"):
+        with suppress(FileNotFoundError):  # jobs replace theirs
+            if file.is_file():
+                yield file.stat().st_size
+
+
 class Clock:
     """Who used the processors."""
 
@@ -279,6 +309,10 @@ class Clock:
         used = {"the browsers": time.process_time(), "the server": sum(self.process.cpu_times()[:2])}
         children = [child for child in self.process.children(recursive=True) if child.is_running()]
         return {**used, "its jobs": sum(sum(child.cpu_times()[:2]) for child in children)}
+
+    def server(self) -> float:
+        """Seconds of the server."""
+        return self._now()["the server"] - self.before["the server"]
 
     def shares(self) -> str:
         taken, now = time.monotonic() - self.begun, self._now()

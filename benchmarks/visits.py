@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 120_000  # milliseconds
 LOOK = 5_000  # for which each page is looked at
 CALLBACK = "/_dash-update-component"
 FOLLOW = """address => {
@@ -78,7 +78,7 @@ class Action:
 @dataclass
 class Visit:
     actions: list[Action]
-    launch: Asked  # how the page has a job done
+    launches: list[Asked]  # how the page has its two jobs done
 
 
 def recorded(address: str) -> Visit:
@@ -87,7 +87,7 @@ def recorded(address: str) -> Visit:
         # The jobs are begun first: what is recorded afterwards holds what follows from their news.
         made, _ = _listen(page := browser.new_page(), address)
         _compute(page, address)
-        launch = next(asked for asked in made if asked.launches)
+        launches = [asked for asked in made if asked.launches and "calibration" not in asked.output]
         page.close()
         actions = []
         made, answered = _listen(page := browser.new_page(viewport={"width": 1280, "height": 720}), address)
@@ -96,10 +96,15 @@ def recorded(address: str) -> Visit:
             answered.clear()
             act(page, address)
             page.wait_for_timeout(LOOK)
-            while not (any(asked.follows_pulse for asked in made) and len(answered) == len(made)):
+            while not _whole(made, answered):
                 page.wait_for_timeout(100)
             actions.append(_action(name, list(made)))
-    return Visit(actions, launch)
+    return Visit(actions, launches)
+
+
+def _whole(made: list[Asked], answered: set[int]) -> bool:
+    """Whether the page has polled and shown what was new, and waits for nothing."""
+    return any(asked.is_pulse for asked in made) and any(asked.follows_pulse for asked in made) and len(answered) == len(made)
 
 
 def _listen(page: Page, address: str) -> tuple[list[Asked], set[int]]:
