@@ -102,9 +102,11 @@ def at_once(home: Path, address: str, process: psutil.Process, count: int, secon
     views = [store.view(str(key)) for key in keys]
     assert all(view is not None and view.state == "done" for view in views)
     work = seconds * (count - 1)
-    print(
-        f"\n{count - 1} launches of {seconds:g} s at once: put in {put:.2f} s, done in {taken:.1f} s, {taken / work:.3f} of their work"
-    )
+    ordered = sorted(view.started for view in views if view and view.started)
+    steps = statistics.median(later - first for first, later in pairwise(ordered))
+    walls = statistics.median(view.wall for view in views if view)
+    print(f"\n{count - 1} launches of {seconds:g} s at once: put in {put:.2f} s, done in {taken / work:.3f} of their work")
+    print(f"  each: {walls - seconds:.3f} s in the job besides its work, {steps - walls:.3f} s from its end to the next")
     print(f"  attempts {sorted({view.attempts for view in views if view})}, most processes below the server {most}")
     print(f"  the server itself used {spent / taken:.3f} cores; /health: {worst}")
 
