@@ -24,7 +24,7 @@ from ..waiting import Waiting
 from .forkserver import lives
 
 log = logging.getLogger("landscape.jobs")
-LOOK, IDLE = 0.25, 2.0  # seconds between two looks at the store: while somebody waits for a slot of others, and else
+LOOK, IDLE = 0.25, 1.0  # seconds between two looks at the store: while somebody waits for a slot of others, and else
 SWEEP = 60.0  # seconds between two searches for jobs that nothing will begin
 CHANGED = "a run that it needs has changed since; ask for it again"
 
