@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import pickle
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +20,7 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
 from ..specs import InputError
+from ..specs.archives import DIRECTORY, check_directory, check_unpacked, open_zip
 from ..specs.imports import WEIGHT_ENDINGS
 from .home import write_atomically
 
@@ -70,7 +74,7 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix.lower() not in WEIGHT_ENDINGS:
         raise InputError(f"{path}: unknown ending '{path.suffix}'; weights are read from {', '.join(WEIGHT_ENDINGS)}")
-    content: Any = _parse(path) if path.suffix.lower() == ".safetensors" else _unpickle(path)
+    content = _content(path)
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -79,16 +83,31 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"{path} holds no weights: it must be a state dict, as torch.save(model.state_dict(), path) writes")
+    size = 0
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
             raise InputError(f"{path}: '{name}' is not a plain real tensor (sparse, quantised, complex or without values)")
+        size += math.prod(value.shape) * value.element_size()
+    # A file may hold many views of the same few values.
+    check_unpacked(size, path.stat().st_size, str(path), "save a clone of each tensor")
     return {name: value.detach() for name, value in tensors.items()}
 
 
-def _unpickle(path: Path) -> Any:
+def _content(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            beginning = file.read(8)
+            if path.suffix.lower() == ".safetensors":
+                length = int.from_bytes(beginning, "little")
+                check_directory(length if length < path.stat().st_size else 0, str(path))
+                return _parse(path)
+            if beginning[:4] == b"PK\3\4":
+                _check_archive(file, path)
+                return torch.load(path, map_location="cpu", weights_only=True)
+            with _Pickles(path) as old:  # as torch.save wrote it until 2020
+                return torch.load(old, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:
@@ -100,6 +119,39 @@ def _unpickle(path: Path) -> Any:
         else:
             raise InputError(f"{path} is damaged or not a PyTorch file") from None
         raise InputError(f"{path} is {fault}; save the weights alone with torch.save(model.state_dict(), path)") from None
+
+
+def _check_archive(file: BinaryIO, path: Path) -> None:
+    entries = open_zip(file, str(path)).infolist()
+    check_directory(sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")), str(path))
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" not in names and any(entry.compress_type for entry in entries):  # TorchScript has such entries
+        raise InputError(
+            f"{path} is compressed, which torch.save never does; save the weights alone with "
+            "torch.save(model.state_dict(), path)"
+        )
+
+
+class _Pickles(io.BufferedReader):
+    """A file whose values torch reads by its descriptor; of what it unpickles there is no more than a directory may have."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self.path, self.unpickled = path, 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._count(sys.maxsize if size is None or size < 0 else size)
+        return super().read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(DIRECTORY if size is None or size < 0 else size)
+        self._count(len(line))
+        return line
+
+    def _count(self, size: int) -> None:
+        self.unpickled += size
+        if self.unpickled > DIRECTORY:
+            check_directory(self.unpickled, str(self.path))
 
 
 def match_state(tensors: Mapping[str, Tensor], model: nn.Module, path: Path | str) -> dict[str, Tensor]:

@@ -18,9 +18,10 @@ from .analysis import (
     View,
     searched,
 )
+from .archives import Array
 from .base import InputError, Spec, bounds_of, choices_of, field, is_local, parse_text, printable, suggestion, unit_of
 from .imports import UPLOADS, ImportSpec, import_spec
-from .result import COUNTED, Array, Progress, Result, pack, unpack
+from .result import COUNTED, Progress, Result, pack, unpack
 from .runs import CheckpointRecord, Reference, RunRecord
 from .tasks import ARCHITECTURES, DATA, TASKS, TaskSpec, task_fields, task_spec
 from .training import TrainingSpec, training_spec

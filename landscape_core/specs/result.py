@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .archives import Array, read_npz
 from .base import InputError
 
-Array = np.ndarray[Any, np.dtype[Any]]
 COUNTED = {  # the evaluations that a Result tells of, one and many
     "forwards": ("forward pass", "forward passes"),
     "gradients": ("gradient", "gradients"),
@@ -76,8 +76,4 @@ def pack(arrays: Mapping[str, Any]) -> bytes:
 
 def unpack(data: bytes, name: str = "data") -> dict[str, Array]:
     """The arrays in the bytes of a `.npz` file. Raises InputError naming `name` if damaged or pickled."""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except Exception:
-        raise InputError(f"{name} is damaged or not a .npz file without pickle") from None
+    return read_npz(io.BytesIO(data), name)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from ..specs import Array, InputError
+from ..specs import Array, InputError, archives
 
 IMAGE_BYTES = 3 * 32 * 32
 
@@ -90,14 +94,8 @@ def read_npz(path: Path) -> dict[str, Array]:
         path = files[0]
     if not path.exists():
         raise InputError(f"there is no {path}: put a .npz file there, or set path")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
-        fault = (
-            "holds Python objects, which could run code" if "allow_pickle" in str(error) else "is damaged or not a .npz file"
-        )
-        raise InputError(f"{path} {fault}") from None
+    with _opened(path) as file:
+        return archives.read_npz(file, str(path))
 
 
 def _find(folder: Path, names: list[str]) -> Path:
@@ -109,10 +107,28 @@ def _find(folder: Path, names: list[str]) -> Path:
 
 
 def _read(path: Path) -> bytes:
+    """What a file holds, or what a `.gz` file unpacks to: as much as its end says, if that is not beyond belief."""
+    with _opened(path) as file:
+        if path.suffix != ".gz":
+            return file.read()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 4))
+        promised = int.from_bytes(file.read(), "little")
+        archives.check_unpacked(promised, size, str(path), "get it again if it is not whole, or gunzip it")
+        file.seek(0)
+        try:
+            data = gzip.GzipFile(fileobj=file).read(promised + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise InputError(f"{path} is truncated or not a gzip file") from None
+    if len(data) > promised:
+        raise InputError(f"{path} becomes more than the {promised:,} bytes that its end promises: get it again, or gunzip it")
+    return data
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise InputError(f"{path} is truncated or not a gzip file") from None
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
