@@ -112,6 +112,7 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
     from flask import request
     from werkzeug.exceptions import HTTPException
 
+    from landscape_core.checkpoints.home import chosen_home, disk_words
     from landscape_core.jobs.shared.protocol import Busy
     from landscape_core.specs import printable
     from pages._components import stores
@@ -154,6 +155,7 @@ def _secure(app: Dash, hosts: Sequence[str]) -> None:
         words = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
         log.error("%s", printable(f"{request.method} {request.path} was not answered: {words}"))
         line = "the store cannot be used now; the log says why" if unwell else "this request cannot be answered"
+        line = disk_words(error, chosen_home()) or line
         return f"{line}\n", 503 if unwell else 400, {"Content-Type": "text/plain"}
 
     @app.server.after_request
@@ -199,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted. Returns the exit status: 2 for settings that cannot be used."""
     _end_quietly()
     import server
-    from landscape_core.checkpoints.home import home_directory
+    from landscape_core.checkpoints.home import disk_words, home_directory
     from landscape_core.specs import InputError
 
     chosen = settings(arguments)
@@ -213,7 +215,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["LANDSCAPE_HOME"] = str(home)
     os.environ["LANDSCAPE_DEVICE"] = chosen.device
     os.environ["LANDSCAPE_WORKERS"] = str(chosen.workers)
-    _serve(listener, chosen.host, chosen.trust)
+    try:
+        _serve(listener, chosen.host, chosen.trust)
+    except (InputError, OSError, sqlite3.Error) as error:
+        words = str(error) if isinstance(error, InputError) else disk_words(error, home)
+        if words is None:
+            raise
+        print(f"error: {words}", file=sys.stderr)
+        return 2
     return 0
 
 

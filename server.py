@@ -80,8 +80,12 @@ class _Parser(HTTPRequestParser):
             free = shutil.disk_usage(self.spool).free
             if 2 * size > free:  # it is copied once
                 self._refuse(_Full(f"{size:,} bytes; the disk has {free:,} left"))
-            else:
+                return
+            try:
                 file = tempfile.TemporaryFile(dir=self.spool)  # noqa: SIM115  # the buffer closes it
+            except OSError as error:
+                self._refuse(_Full(f"{self.spool} takes no files: {error.strerror}"))
+            else:
                 self.body_rcv = FixedStreamReceiver(size, FileBasedBuffer(file))
 
     def _refuse(self, error: RequestEntityTooLarge) -> None:

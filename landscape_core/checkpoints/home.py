@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import sqlite3
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +23,7 @@ def home_directory(path: str | Path | None = None) -> Path:
     Raises InputError if it cannot be made or written, if others own it or may write in it (they could hand us files that we
     trust), or if a newer version of this program made it.
     """
-    chosen = path or os.environ.get("LANDSCAPE_HOME") or DEFAULT_HOME
-    home = Path(chosen).expanduser().absolute()
+    home = chosen_home(path)
     try:
         if not home.is_dir():
             home.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,11 @@ def home_directory(path: str | Path | None = None) -> Path:
         _ours(folder)
     _known_format(home)
     return home
+
+
+def chosen_home(path: str | Path | None = None) -> Path:
+    """Where the home directory is to be; nothing is looked at."""
+    return Path(path or os.environ.get("LANDSCAPE_HOME") or DEFAULT_HOME).expanduser().absolute()
 
 
 def _ours(folder: Path) -> None:
@@ -88,10 +94,21 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+        raise InputError(disk_words(error, path.parent) or f"cannot write {path}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that has become read-only nothing is removed
+            temporary.unlink(missing_ok=True)
     _flush_folder(path.parent)
+
+
+def disk_words(error: BaseException, place: Path) -> str | None:
+    """What a person is told where the disk of the directory `place` takes nothing more; None for all other errors."""
+    code, number = getattr(error, "sqlite_errorcode", 0), getattr(error, "errno", None)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE) or number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: free some space for {place}, then run it again; what is finished is kept"
+    if code & 0xFF == sqlite3.SQLITE_READONLY or number == errno.EROFS:
+        return f"the disk is read-only: make {place} writable, then run it again; what is finished is kept"
+    return None
 
 
 TEMPORARY = ".tmp"

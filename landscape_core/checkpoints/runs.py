@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ..specs import Array, CheckpointRecord, InputError, Reference, RunRecord, suggestion
-from .home import TEMPORARY, write_atomically
+from .home import TEMPORARY, disk_words, write_atomically
 
 
 class RunStore:
@@ -92,7 +92,7 @@ class RunStore:
         except Timeout:
             raise InputError(f"run '{name}' is being written by another process; wait for it or cancel it") from None
         except OSError as error:
-            raise InputError(f"cannot write {self.root}: {error.strerror}") from None
+            raise InputError(disk_words(error, self.root) or f"cannot write {self.root}: {error.strerror}") from error
         return lock
 
     def sweep(self, name: str) -> None:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ..checkpoints.home import disk_words
 from ..specs import InputError, Result
 from .shared import open_shared
 from .shared.protocol import Busy, Shared
@@ -41,6 +42,8 @@ class ResultCache:
                 raise InputError(f"the file of cached result {key} is missing or damaged")
             result = Result.from_bytes(data, f"cached result {key}")
         except (InputError, ValueError, OSError) as error:
+            if disk_words(error, self.home):
+                raise  # nothing is wrong with it
             log.warning("%s; it is dropped", error)
             self.drop(key)
             return None

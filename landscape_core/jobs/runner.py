@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.home import disk_words
 from ..checkpoints.room import free_memory
 from ..specs import Array, InputError, Progress, Result, Spec
 from .price import Pace, check_memory, check_seconds, known_seconds
@@ -124,11 +125,13 @@ class _Attempt:
             self._finish("interrupted" if orphaned() or Worker.this().end == "kill" else CANCELLED)
             raise
         except InputError as problem:
-            error, bad_input = str(problem), True
+            error, disk = str(problem), isinstance(problem.__cause__, OSError)
+            bad_input = not disk
         except Exception as problem:
-            error = _one_line(problem)
+            error = _one_line(problem, self.home)
             disk = isinstance(problem, OSError | sqlite3.Error)  # what is kept is still good
-            log.exception("%s failed", self.wanted.request.title)
+            known = disk_words(problem, self.home)
+            log.error("%s failed: %s", self.wanted.request.title, error, exc_info=None if known else problem)
         if state == "done" or error:
             if error and not fresh and not disk:
                 self.store.forget_partial(self.key)  # perhaps it cannot be resumed from: do not fail for ever
@@ -137,12 +140,14 @@ class _Attempt:
             self._finish(reporter.ended)
 
     def _finish(self, state: str, error: str = "", bad_input: bool = False) -> None:
-        try:
-            self.store.finish(self.key, self.owner, state, error, bad_input)
-        except Exception as problem:
-            log.error(
-                "%s is %s %s but that could not be written: %s", self.wanted.request.title, state, error, _one_line(problem)
-            )
+        for again in (True, False):  # a full disk that was met has room for a few words the next time
+            try:
+                self.store.finish(self.key, self.owner, state, error, bad_input)
+                return
+            except Exception as problem:
+                if not again:
+                    words = _one_line(problem, self.home)
+                    log.error("%s is %s %s but that could not be written: %s", self.wanted.request.title, state, error, words)
 
     def _wait_for_slot(self, reporter: _Reporter, start: Start | None, progress: Watch | None) -> bool:
         device = _device(self.wanted.spec, resolve=start is None)
@@ -301,7 +306,9 @@ def _device(spec: Spec, resolve: bool) -> str:
     return "cuda:0" if name == "cuda" else name
 
 
-def _one_line(problem: BaseException) -> str:
+def _one_line(problem: BaseException, home: Path) -> str:
+    if words := disk_words(problem, home):
+        return words
     if isinstance(problem, MemoryError) or any(words in str(problem) for words in NO_MEMORY):
         return "the memory is not enough: take fewer samples, fewer points at once or a smaller network"
     if isinstance(problem, OSError) and problem.strerror:

@@ -270,6 +270,25 @@ def test_a_database_that_others_hold_or_that_is_full_is_not_damaged(home, monkey
     assert not list(home.glob("*.damaged-*"))
 
 
+def test_a_damaged_database_that_cannot_be_set_aside_stays_as_it_is(home, monkeypatch):
+    jobs, database = JobStore(home), home / "jobs" / "cache.db"
+    jobs.claim("a" * 32, request())
+    forget(home)
+    database.write_bytes(b"x" * 100 + database.read_bytes()[100:])
+    damaged = database.read_bytes()
+
+    def full(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:1000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            jobs.views()
+    assert database.read_bytes() == damaged
+    assert list(home.glob("*.damaged-*")) == []
+
+
 def test_only_the_newest_that_were_set_aside_are_kept(home):
     for _ in range(5):
         damaged(home, overwrite(0, 100))

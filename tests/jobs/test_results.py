@@ -125,6 +125,20 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert len(files(cache)) == 1
 
 
+def test_a_result_is_not_dropped_because_the_disk_is_full(tmp_path, monkeypatch):
+    cache = ResultCache(tmp_path)
+    cache.put("k", result(1.0))
+
+    def full(_name):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.shared, "get", full)
+        with pytest.raises(OSError, match="No space left"):
+            cache.get("k")
+    assert cache.get("k")["loss"][0] == 1.0
+
+
 def test_the_folder_may_be_removed_under_a_running_program(tmp_path):
     cache = ResultCache(tmp_path)
     cache.put("k", result())

@@ -443,7 +443,7 @@ def test_a_full_disk_fails_with_one_clear_line(home, monkeypatch, folder):
         patch.setattr(diskcache.Disk, "_write", full)
         view = run_or_join(request(), home, start=fakes.sleepy)
     assert view.state == "failed"
-    assert view.error.startswith("No space left on device")
+    assert view.error == f"the disk is full: free some space for {home}, then run it again; what is finished is kept"
     assert "\n" not in view.error
     assert run_or_join(request(), home, start=fakes.sleepy).state == "done"
     assert cells_of(home) == list(range(CELLS))

@@ -325,7 +325,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(home.os, "fsync", full)
-        with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        with pytest.raises(InputError, match=r"the disk is full: free some space for .*, then run it again"):
             for _ in generator:
                 pass
     resumed, _ = run(spec("full"), tmp_path)

@@ -8,13 +8,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import diskcache
 
-from .mending import FOUND, file_name, inode, is_damage, mend
+from ...checkpoints.home import disk_words
+from .mending import DATABASE, FOUND, file_name, inode, is_damage, mend
 from .protocol import Busy, Entries, Value
 from .sealed import seal, unseal
 
@@ -57,10 +58,12 @@ class NoPickleDisk(diskcache.Disk):
     def _write(self, full_path: str, iterator: Any, mode: str, encoding: str | None = None) -> Any:
         try:
             return super()._write(full_path, iterator, mode, encoding)
-        except OSError:
+        except OSError as error:
             # A full disk: what was written of the file would lie there for ever, known to nobody.
             with suppress(OSError):
                 os.remove(full_path)
+            if isinstance(error, FileNotFoundError):
+                os.makedirs(os.path.dirname(full_path), exist_ok=True)  # diskcache tried and did not say why it could not
             raise
 
 
@@ -103,6 +106,8 @@ class Folder:
             # After a failed commit (a full disk) SQLite may still hold the transaction: a new connection does not.
             cache.close()
             cause = error.__cause__ if isinstance(error, _Damaged) and error.__cause__ else error
+            if disk_words(cause, self.path):
+                _make_room(self.path)
             if not isinstance(cause, OSError) and is_damage(cause, self.path):
                 self._mend(cache, seen, cause)
                 raise Busy("the store was damaged and has been mended") from error
@@ -146,6 +151,12 @@ class Folder:
     def _mend(self, cache: diskcache.Cache, seen: int, error: BaseException) -> None:
         cache.close()
         mend(self.path, _cache, seen, error)
+
+
+def _make_room(path: Path) -> None:
+    """On a full disk the log of the database begins anew in the place that it has: the next few words can be written."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path / DATABASE, timeout=1)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
 
 class _Damaged(Exception):

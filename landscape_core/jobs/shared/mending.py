@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import diskcache
 from filelock import FileLock
 
+from ...checkpoints.home import disk_words
 from .sealed import unseal
 
 log = logging.getLogger("landscape.jobs")
@@ -42,6 +43,8 @@ FOUND = (ValueError, TypeError, KeyError, AttributeError, AssertionError, Overfl
 
 def is_damage(error: BaseException, path: Path) -> bool:
     """Whether the error comes of a damaged database at `path`."""
+    if disk_words(error, path):
+        return False
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         return code not in HARMLESS if code != sqlite3.SQLITE_IOERR else not _sound(path)
@@ -65,8 +68,12 @@ def mend(path: Path, make: Callable[[Path], diskcache.Cache], seen: int, error: 
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
         for ending in ("", *LOGS):
-            with suppress(OSError):
+            try:
                 shutil.copyfile(path / (DATABASE + ending), aside / (DATABASE + ending))
+            except OSError as problem:
+                if disk_words(problem, aside):  # half a copy would be taken for all that can be read
+                    shutil.rmtree(aside, ignore_errors=True)
+                    raise
         fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             rows = _rows(aside, path)
