@@ -112,6 +112,12 @@ def full(home: Path) -> str:
     return f"the disk is full: free some space for {home}, then run it again; what is finished is kept"
 
 
+@pytest.mark.fault(
+    "The disk fills in the middle of a command",
+    sees="error: the disk is full: free some space for it, then run it again; what is finished is kept",
+    lost="What was not yet written down",
+    on="The same command goes on from there",
+)
 def test_a_disk_that_fills_fails_a_command_in_one_line_and_it_goes_on_where_it_was(disk: Path, home: Path) -> None:
     started = process(home, "-m", "landscape_core", *surface(**LARGE))
     until(lambda: advanced(home))
@@ -177,6 +183,12 @@ def pages_answer(server: Server) -> None:
             assert answer.status == 200
 
 
+@pytest.mark.fault(
+    "The disk fills while a job runs",
+    sees="failed: the disk is full, with the directory; pages answer as before",
+    lost="What was not yet written down",
+    on="Run again after space is made: it goes on from there",
+)
 def test_a_disk_that_fills_under_a_server(disk: Path, home: Path, start_server: Callable[..., Server]) -> None:
     server = start_server(home)
     launch(server, LARGE)
@@ -199,6 +211,12 @@ def test_a_disk_that_fills_under_a_server(disk: Path, home: Path, start_server: 
     assert ResultCache(home).get("0" * 32) is not None
 
 
+@pytest.mark.fault(
+    "The home becomes read-only while the server runs",
+    sees="failed: the disk is read-only, with the directory; pages that only read answer",
+    lost="What was not yet written down",
+    on="Made writable, Run again",
+)
 def test_a_disk_that_becomes_read_only_under_a_server(home: Path, start_server: Callable[..., Server]) -> None:
     server = start_server(home)
     launch(server, LARGE)
@@ -216,6 +234,12 @@ def test_a_disk_that_becomes_read_only_under_a_server(home: Path, start_server: 
     until(lambda: (now := large(home)) and now.state == "done")
 
 
+@pytest.mark.fault(
+    "The server is started on a full disk",
+    sees="error: the disk is full, with the directory",
+    lost="Nothing",
+    on="Started again after space is made",
+)
 def test_the_program_does_not_start_on_a_full_disk(disk: Path, home: Path) -> None:
     fill(disk)
     for place in (home, disk / "new"):
@@ -225,6 +249,12 @@ def test_the_program_does_not_start_on_a_full_disk(disk: Path, home: Path) -> No
         assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.fault(
+    "The server is started on a read-only disk",
+    sees="error: the home directory is not writable; set LANDSCAPE_HOME",
+    lost="Nothing",
+    on="The server does not start",
+)
 def test_the_program_does_not_start_on_a_read_only_disk(disk: Path, home: Path) -> None:
     for known in [known for known in folder._open if known[1].is_relative_to(disk)]:
         folder._open.pop(known)[1].close()

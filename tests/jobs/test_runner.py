@@ -424,8 +424,8 @@ def test_nothing_is_computed_that_could_not_be_kept_after_waiting_for_a_slot(hom
 
 
 @pytest.mark.fault(
-    "The disk is full while a job keeps its picture",
-    sees="failed: No space left on device",
+    "The disk is full while a job keeps its first pictures",
+    sees="failed: the disk is full: free some space, then run it again; what is finished is kept",
     lost="What was not yet written down",
     on="Run again after space is made: it goes on from there",
 )

@@ -133,6 +133,12 @@ def npz_bombs(file: Path) -> Iterator[tuple[str, bytes, str]]:
     yield "a second directory elsewhere", plain[: plain.index(END)] + bytes(56) + pointer + plain[plain.index(END) :], DAMAGED
 
 
+@pytest.mark.fault(
+    "A small file of arrays that would become a huge one",
+    sees="One line: what it would become, and to save it uncompressed",
+    lost="Nothing",
+    on="It is saved anew",
+)
 def test_arrays_that_are_bombs(tmp_path: Path) -> None:
     for name, data, words in npz_bombs(tmp_path / "made.npz"):
         file = tmp_path / f"{name}.npz"
@@ -161,6 +167,12 @@ def test_arrays_that_are_none_are_read_as_ever(tmp_path: Path, monkeypatch: pyte
 # -- what is gzipped --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "Gzipped data that are a bomb or lie of their size",
+    sees="One line: what they become, and to gunzip them",
+    lost="Nothing",
+    on="They are unpacked first",
+)
 @pytest.mark.parametrize("read", [lambda file: read_idx(file, 1), read_cifar10])
 @pytest.mark.parametrize("kind", ["bomb", "bomb of two parts", "says that it is small", "says that it is large"])
 def test_gzipped_data_that_are_bombs(tmp_path: Path, read: Callable[[Path], object], kind: str) -> None:
@@ -239,6 +251,12 @@ def weight_bombs(file: Path) -> Iterator[tuple[str, bytes, str]]:
     )
 
 
+@pytest.mark.fault(
+    "Weights that are compressed, of a million names, or of entries within each other",
+    sees="One line: what is wrong, and how to save them",
+    lost="Nothing",
+    on="They are saved anew",
+)
 @pytest.mark.parametrize("ending", [".pt", ".ckpt"])
 def test_weights_that_are_bombs(tmp_path: Path, ending: str) -> None:
     for name, data, words in weight_bombs(tmp_path / "made.pt"):
@@ -261,6 +279,7 @@ LARGE = "needs more than 1 MB to say what is in it"
 NOT = "truncated or not a safetensors file"
 
 
+@pytest.mark.fault("A header of safetensors that is huge or lies", sees="One line", lost="Nothing", on="It is saved anew")
 @pytest.mark.parametrize(
     ("header", "length", "words"),
     [
