@@ -26,7 +26,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the program runs from its checkout
 from landscape_core.analyses.high_dimensions.compute import _shares
 from landscape_core.analyses.high_dimensions.spec import HighDimensionsSpec
-from landscape_core.analyses.spectrum.compute import run
+from landscape_core.analyses.spectrum.compute import KNEE, run
 from landscape_core.analyses.spectrum.spec import SpectrumSpec
 from landscape_core.analyses.surface.probes import standard_error
 from landscape_core.analyses.surface.whole_hessian import spectrum_card
@@ -242,7 +242,7 @@ def smaller_dampings(known: Known, seed: int) -> Iterator[Measured]:
     for c in (1e-3, 1e-4):
         curved = lambda t, c=c: np.maximum(t, 0) / (np.maximum(t, 0) + c)  # noqa: E731
         found, truth = measure.total(curved), curved(e).sum()
-        yield Number(f"effective dimension, c = {c:g}", found.value if found.resolved else np.nan, found.error, truth)
+        yield Number(f"effective dimension, c = {c:g}", found.value if found.within(KNEE) else np.nan, found.error, truth)
         yield Bounds(f"the same, bounds, c = {c:g}", *found.bounds, truth)
 
 

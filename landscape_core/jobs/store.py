@@ -214,7 +214,7 @@ class JobStore:
         A short one may begin beside them where only long ones are at work: it is done before they notice.
         """
         wanted = {"owner": "", "device": device, "short": short, "ticket": ticket}
-        before = self._before(self.shared, wanted, unknown=True)
+        before = _before(wanted, self._others(self.shared), unknown=True)
         return _fits(short, [*(bool(other["short"]) for other in before), *starting])
 
     # -- the watcher's side ----------------------------------------------------------------------------------------
@@ -239,11 +239,7 @@ class JobStore:
     def view(self, key: str) -> JobView | None:
         """The job now, or None if it was never asked for. Ends the process of a cancelled job that does not stop."""
         record = records.read(self.shared, key)
-        if record is None:
-            return None
-        if record["state"] in ACTIVE and record["cancel"] is not None:
-            record = self._enforce(key, record)
-        return self._view(key, record)
+        return None if record is None else self._seen([(key, record)])[0]
 
     def views(self) -> list[JobView]:
         """All jobs, the newest first; of those that wait only the first."""
@@ -312,7 +308,7 @@ class JobStore:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _view(self, key: str, record: Record) -> JobView:
+    def _view(self, key: str, record: Record, others: Sequence[Record]) -> JobView:
         request = Request.from_json(record["request"])
         state = record["state"]
         if state in ACTIVE and records.is_dead(record):
@@ -335,40 +331,35 @@ class JobStore:
             updated=records.wall_clock(record, record["updated"]),
             seconds_left=records.seconds_left(record) if state == "running" else None,
             wall=records.wall_time(record, records.now(record) if state == "running" else record["beat"]),
-            ahead=self._ahead(record, key) if state == "queued" else 0,
+            ahead=self._ahead(key, record, others) if state == "queued" else 0,
             asker=record["asker"],
             cancelling=state in ACTIVE and record["cancel"] is not None,
         )
 
     def _sorted(self, keys: Iterable[str]) -> list[JobView]:
-        found = sorted(records.read_all(self.shared, keys), key=lambda item: -item[1]["ticket"])
-        return [view for key, _ in found if (view := self.view(key))]
+        return self._seen(sorted(records.read_all(self.shared, keys), key=lambda item: -item[1]["ticket"]))
 
-    def _others(self, entries: Entries, owner: str = "") -> list[Record]:
-        """Living jobs with a process, but that of `owner`."""
-        found = [record for _, record in records.read_all(entries, records.active_keys(entries))]
-        found = [record for record in found if not records.is_waiting(record)]
-        return [record for record in found if record["owner"] != owner and not records.is_dead(record)]
-
-    def _before(self, entries: Entries, record: Mapping[str, Any], unknown: bool = False) -> list[Record]:
-        """Those of its device that run, or wait with a process and an earlier ticket; a short one waits for no long one.
-
-        With `unknown`, also those of which it is not known whether they are of its device.
-        """
-        return [
-            other
-            for other in self._others(entries, record["owner"])
-            if (record["device"] == other["device"] or (unknown and (record["device"] == "auto" or not other["device"])))
-            and (other["state"] == "running" or (other["ticket"] < record["ticket"] and other["short"] >= record["short"]))
+    def _seen(self, found: Iterable[tuple[str, Record]]) -> list[JobView]:
+        """The views of these records; what all of them ask of the store is asked once."""
+        found = [
+            (key, self._enforce(key, record) if record["state"] in ACTIVE and record["cancel"] is not None else record)
+            for key, record in found
         ]
+        others = self._others(self.shared) if any(record["state"] == "queued" for _, record in found) else []
+        return [self._view(key, record, others) for key, record in found]
+
+    def _others(self, entries: Entries) -> list[Record]:
+        """Living jobs with a process."""
+        found = [record for _, record in records.read_all(entries, records.active_keys(entries))]
+        return [record for record in found if not records.is_waiting(record) and not records.is_dead(record)]
 
     def _fits(self, entries: Entries, record: Record) -> bool:
-        return _fits(bool(record["short"]), [bool(other["short"]) for other in self._before(entries, record)])
+        return _fits(bool(record["short"]), [bool(other["short"]) for other in _before(record, self._others(entries))])
 
-    def _ahead(self, record: Record, key: str) -> int:
+    def _ahead(self, key: str, record: Record, others: Sequence[Record]) -> int:
         if records.is_waiting(record):
-            return len(self._others(self.shared)) + self._order().place.get(key, 0)
-        return len(self._before(self.shared, record))
+            return len(others) + self._order().place.get(key, 0)
+        return len(_before(record, others))
 
     def _order(self) -> Turns:
         self._turns = waiting.turns(self.shared, self._turns)
@@ -385,6 +376,20 @@ class JobStore:
             records.end(held, key, current, "cancelled")
         Worker(**current["worker"]).stop()
         return current
+
+
+def _before(record: Mapping[str, Any], others: Iterable[Record], unknown: bool = False) -> list[Record]:
+    """Those of its device that run, or wait with a process and an earlier ticket; a short one waits for no long one.
+
+    With `unknown`, also those of which it is not known whether they are of its device.
+    """
+    return [
+        other
+        for other in others
+        if other["owner"] != record["owner"]
+        and (record["device"] == other["device"] or (unknown and (record["device"] == "auto" or not other["device"])))
+        and (other["state"] == "running" or (other["ticket"] < record["ticket"] and other["short"] >= record["short"]))
+    ]
 
 
 def _fits(short: bool, others: Sequence[bool]) -> bool:

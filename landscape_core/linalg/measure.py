@@ -58,7 +58,11 @@ class Estimate:
         """Whether the quadrature adds less to the error than the probes, clearly: of numbers that just pass, those would be
         given whose quadratures agree by luck.
         """
-        return self.unresolved <= CLEARLY * self.chance or self.unresolved <= 1e-9 * abs(self.value)
+        return self.within(CLEARLY)
+
+    def within(self, share: float) -> bool:
+        """Whether the quadrature adds less than this share of what the probes do."""
+        return self.unresolved <= share * self.chance or self.unresolved <= 1e-9 * abs(self.value)
 
 
 class SpectralMeasure:

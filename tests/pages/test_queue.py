@@ -17,6 +17,7 @@ from landscape_core.jobs.store import JobStore
 from landscape_core.jobs.waiting import Waiting
 
 from ..jobs.fakes import wait_for
+from ..jobs.test_price import measured
 from ..serving import Server
 
 LONG = Request("train", None, {"task": "digits-mlp", "run": "long", "steps": 1_000_000})
@@ -126,3 +127,18 @@ def test_somebody_elses_hundred_jobs_do_not_hold_up_one_click(
     store = JobStore(home)
     assert len(store.turns()) > 50
     store.cancel(store.turns()[0].key)
+
+
+def test_what_takes_hours_says_so_on_the_button_and_what_takes_days_is_refused(
+    trained: Path, tmp_path: Path, start_server: Start, open_page: Open
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(trained, home)
+    measured(home, Request("surface", "first@60", {}), 60.0)
+    server = start_server(home)
+    page = open_page(f"{server.address}/surface?on=first@last&resolution=21&flow=0")
+    expect(page.locator("#surface-run")).to_have_text(re.compile(r"^Compute \(about \d+ h"))
+    page.goto(f"{server.address}/surface?on=first@last&resolution=201&flow=0")
+    expect(page.locator("#surface-run")).to_have_text(re.compile(r"^Compute \(about \d+ h"))
+    page.locator("#surface-run").click()
+    expect(page.locator("#surface-status .job-failed")).to_contain_text("hours, and at most 24 are allowed (LANDSCAPE_HOURS)")

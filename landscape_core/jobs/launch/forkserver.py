@@ -43,6 +43,7 @@ PRELOAD = (
     "landscape_core.jobs.launch.dispatcher",
     "landscape_core.jobs.runner",
 )
+NICE = 10  # below the server, whose threads need little
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -90,6 +91,7 @@ def lives(pid: int, start: float | None = None) -> bool:
 def _work(asker: str, target: Callable[..., Any], *args: Any) -> None:
     # Ctrl-C in the server's terminal reaches its jobs too: the server ends them, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)  # pages go first
     with suppress(OSError):  # where memory runs out, the system ends a job and not the server
         Path("/proc/self/oom_score_adj").write_text("800")
     _limit_memory()
