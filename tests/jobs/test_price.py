@@ -118,7 +118,7 @@ def greedy(folder):
         try:
             take()
         except (MemoryError, RuntimeError) as error:
-            words.append(runner._one_line(error))
+            words.append(runner._one_line(error, folder))
     (folder / "words").write_text("\n".join(words))
 
 
