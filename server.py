@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ class _Full(RequestEntityTooLarge):
     code, reason = 507, "Insufficient Storage"
 
 
+class _Written(FileBasedBuffer):
+    """A file of which each part is written when it comes, so that a full disk is met then."""
+
+    def append(self, data: bytes) -> None:
+        super().append(data)
+        self.file.flush()
+
+
 class _OneLine(ErrorTask):
     """What is no request, or is refused before it is whole, is answered like everything else: in one line."""
 
@@ -75,23 +84,34 @@ class _Parser(HTTPRequestParser):
         self.adj = copy.copy(self.adj)
         self.adj.max_request_body_size = most + 1
         if size > most:
-            self._refuse(RequestEntityTooLarge(f"{size:,} bytes; at most {most:,} are taken"))
+            self._refuse(RequestEntityTooLarge(f"{size:,} bytes; at most {most:,} are taken"), size)
         elif self.path in self.limits and size:
             free = shutil.disk_usage(self.spool).free
             if 2 * size > free:  # it is copied once
-                self._refuse(_Full(f"{size:,} bytes; the disk has {free:,} left"))
+                self._refuse(_Full(f"{size:,} bytes; the disk has {free:,} left"), size)
                 return
             try:
                 file = tempfile.TemporaryFile(dir=self.spool)  # noqa: SIM115  # the buffer closes it
             except OSError as error:
-                self._refuse(_Full(f"{self.spool} takes no files: {error.strerror}"))
+                self._refuse(_Full(f"{self.spool} takes no files: {error.strerror}"), size)
             else:
-                self.body_rcv = FixedStreamReceiver(size, FileBasedBuffer(file))
+                self.body_rcv = FixedStreamReceiver(size, _Written(file))
 
-    def _refuse(self, error: RequestEntityTooLarge) -> None:
-        """The body is read to its end and thrown away as it comes."""
+    def received(self, data: bytes) -> int:
+        try:
+            return int(super().received(data))
+        except OSError as error:  # the disk has filled since the body began
+            if not isinstance(self.body_rcv, FixedStreamReceiver):
+                raise
+            with suppress(OSError):
+                self.body_rcv.getbuf().close()
+            self._refuse(_Full(f"{self.spool} takes no more: {error.strerror}"), self.body_rcv.remain)
+            return int(super().received(data))
+
+    def _refuse(self, error: RequestEntityTooLarge, rest: int) -> None:
+        """What is left of the body is read to its end and thrown away as it comes."""
         self.error = error
-        self.body_rcv = FixedStreamReceiver(self.content_length, _Nothing())
+        self.body_rcv = FixedStreamReceiver(rest, _Nothing())
         self.content_length, self.adj.max_request_body_size = 0, UNLIMITED
 
 

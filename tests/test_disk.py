@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -209,6 +210,35 @@ def test_a_disk_that_fills_under_a_server(disk: Path, home: Path, start_server: 
     )
     until(lambda: (now := large(home)) and now.state == "done")
     assert ResultCache(home).get("0" * 32) is not None
+
+
+@pytest.mark.fault(
+    "The disk fills while an upload arrives",
+    sees="507: the directory takes no more: No space left on device",
+    lost="Nothing",
+    on="Sent again after space is made",
+)
+def test_a_disk_that_fills_while_a_body_arrives(disk: Path, home: Path, start_server: Callable[..., Server]) -> None:
+    server = start_server(home)
+    host, port = server.address.removeprefix("http://").split(":")
+    size = 2_000_000
+    head = f"POST /upload?name=w.pt HTTP/1.1\r\nHost: {host}:{port}\r\nX-Landscape-Upload: 1\r\nContent-Length: {size}\r\n\r\n"
+    for clear in (False, True):
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+            client.sendall(head.encode() + bytes(size // 2))
+            time.sleep(0.5)
+            fill(disk)
+            if clear:
+                (disk / "filler").unlink()
+            client.sendall(bytes(size - size // 2))
+            answer = client.recv(10_000)
+        if clear:
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+        else:
+            assert answer.startswith(b"HTTP/1.1 507"), answer
+            assert answer.endswith(b"takes no more: No space left on device\n"), answer
+            pages_answer(server)
+            (disk / "filler").unlink()
 
 
 @pytest.mark.fault(
