@@ -106,7 +106,7 @@ def _askers(entries: Entries) -> list[str]:
 def _of(entries: Entries, asker: str) -> list[Waiting]:
     found = []
     for values in _parsed(entries, WAITING_ + asker, list):
-        with suppress(TypeError):  # of another format
+        with suppress(TypeError, KeyError):  # of another format
             found.append(Waiting(**{**values, "asker": asker, "rest": tuple(values["rest"])}))
     return found
 

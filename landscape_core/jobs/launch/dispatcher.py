@@ -93,6 +93,9 @@ class Dispatcher(threading.Thread):
             except (Busy, OSError, sqlite3.Error) as error:
                 log.warning("no job can be begun now: %s", error)
                 pause = IDLE
+            except Exception:  # whatever it is: if nobody begins jobs, all wait for ever
+                log.exception("no job can be begun now")
+                pause = IDLE
             connection.wait([self._bell, *(child.process.sentinel for child in self._children)], pause)
             while self._bell.poll():
                 self._bell.recv()
