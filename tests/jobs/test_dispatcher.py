@@ -253,7 +253,6 @@ def test_a_program_that_waited_before_is_not_overtaken(home, serve):
         "from landscape_core.jobs.runner import run_or_join\n"
         "run_or_join(fakes.request(int(sys.argv[2])), Path(sys.argv[1]), start=fakes.brisk)"
     )
-    store = JobStore(home)
     first = subprocess.Popen([sys.executable, "-c", code, str(home), "1"])
     wait_for(lambda: state(home, request(1)) == "running")
     second = subprocess.Popen([sys.executable, "-c", code, str(home), "2"])
