@@ -9,12 +9,16 @@
     const SETTLE = 250; // ms without a stroke after which a form is read
     const REPORT = 50; // ms that an input has to report what was typed before a button was pressed
     const POLL = 500; // ms between two looks at the jobs; while none is at work only every fourth is taken
+    const SILENT = 6000; // ms without an answer after which the page says so
     const poll = { clock: null, busy: false, since: 0, tick: 0, active: true };
 
     function tick() {
         const now = Date.now();
         poll.tick += 1;
         const lost = now - poll.since > STUCK;
+        if (poll.busy && now - Math.max(poll.since, poll.heard || 0) > SILENT) {
+            document.body.classList.add("silent");
+        }
         if ((poll.busy && !lost) || document.hidden || (!poll.active && poll.tick % 4 !== 0)) {
             return;
         }
@@ -27,6 +31,8 @@
     api.tock = function (answer) {
         poll.clock = poll.clock || setInterval(tick, POLL);
         poll.busy = false;
+        poll.heard = Date.now();
+        document.body.classList.remove("silent");
         if (answer) {
             poll.active = answer.busy || (poll.hurry || 0) > Date.now();
         }

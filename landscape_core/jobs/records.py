@@ -18,7 +18,8 @@ LEASE = 10.0  # seconds without a heartbeat after which a job counts as dead; a 
 SETTLE = 1.0  # seconds of progress before a time left is worth showing
 WINDOW = 10.0  # seconds; the rate is that of the last one to two windows
 ACTIVE = ("queued", "running")
-RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY = "record:", "partial:", "active", "ticket"  # names in the store
+LATELY = 20  # of the jobs that ended last
+RECORD_, PARTIAL_, ACTIVE_KEY, TICKET_KEY, ENDED_KEY = "record:", "partial:", "active", "ticket", "ended"  # names in the store
 Record = dict[str, Any]
 
 
@@ -150,6 +151,18 @@ def end(entries: Entries, key: str, record: Record, state: str, error: str = "")
         record |= {"done": record["total"] or 1.0, "total": record["total"] or 1.0, "message": ""}
     write(entries, key, record)
     set_active(entries, active_keys(entries) - {key})
+    ended = [item for item in _ended(entries) if item[0] != key]
+    entries.set(ENDED_KEY, json.dumps([[key, time.time()], *ended][:LATELY]))
+
+
+def lately(entries: Entries, seconds: float) -> list[str]:
+    """The jobs that ended in the last seconds, the newest first, of at most `LATELY`: also those that nobody saw run."""
+    return [key for key, at in _ended(entries) if abs(time.time() - at) <= seconds]
+
+
+def _ended(entries: Entries) -> list[tuple[str, float]]:
+    found = _parsed(entries.get(ENDED_KEY))
+    return [(str(item[0]), float(item[1])) for item in found] if isinstance(found, list) else []
 
 
 def bury(entries: Entries) -> None:

@@ -252,6 +252,10 @@ class JobStore:
         shown = islice(self._order().place, SHOWN)
         return [view for view in self._sorted({*records.active_keys(self.shared), *shown}) if view.active]
 
+    def lately(self, seconds: float) -> list[str]:
+        """The jobs that ended in the last seconds, the newest first: a short one may come and go between two polls."""
+        return records.lately(self.shared, seconds)
+
     def partial(self, key: str) -> dict[str, Array] | None:
         """The partial arrays, or None. Damaged ones are dropped with a log line: the job then starts from nothing."""
         record = None

@@ -410,3 +410,16 @@ def test_a_full_disk_leaves_what_there_was(on_disk, monkeypatch):
     assert on_disk.partial("k")["a"].tolist() == [0] * 10
     assert list(on_disk.shared.path.glob("*/*/*.val")) == files
     assert on_disk.advance("k", owner, Progress(2, 4, partial={"a": np.ones(10)}))
+
+
+def test_what_ended_lately_is_known_also_to_those_who_did_not_see_it_run(store, monkeypatch):
+    for n in range(30):
+        store.finish(f"k{n}", run(store, f"k{n}"), "done" if n % 2 else "failed")
+    assert store.lately(60) == [f"k{n}" for n in range(29, 9, -1)]
+    store.finish("k12", run(store, "k12"), "cancelled")
+    assert store.lately(60)[:3] == ["k12", "k29", "k28"]
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 100)
+    assert store.lately(60) == []
+    store.shared.set("ended", "{")
+    assert store.lately(60) == []

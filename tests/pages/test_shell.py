@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from landscape_core.jobs.requests import Request
 from landscape_core.jobs.runner import run_all
@@ -319,7 +319,7 @@ def test_copies_and_downloads(tmp_path: Path, trained: Path, start_server: Calla
 
 @pytest.mark.fault(
     "The server is killed under an open page",
-    sees="The page says so and goes on when it is back",
+    sees="The server does not answer; then: interrupted, what is done is kept",
     lost="Nothing finished",
     on="Resume",
 )
@@ -346,6 +346,20 @@ def test_the_server_comes_back_and_the_page_goes_on(trained_server: Server, open
     wait_until(lambda: surface_done(trained_server) > done)
     page.locator("#surface-status").get_by_role("button", name=re.compile("^Cancel")).click()
     expect(page.locator("#surface-status .job-cancelled")).to_be_visible()
+
+
+def test_a_server_that_does_not_answer_is_told_and_forgotten_when_it_is_back(trained_server: Server, browser: Browser) -> None:
+    page = browser.new_page()  # its console complains, as it should
+    page.goto(f"{trained_server.address}/surface?on=first@last")
+    expect(page.locator("#jobs-count")).to_have_text("Idle")
+    expect(page.locator(".silence")).to_be_hidden()
+    trained_server.process.kill()
+    trained_server.process.wait()
+    expect(page.locator(".silence")).to_contain_text("The server does not answer")
+    expect(page.locator(".silence")).to_be_visible()
+    trained_server.start(trained_server.address.rpartition(":")[2])
+    expect(page.locator(".silence")).to_be_hidden()
+    page.close()
 
 
 @pytest.mark.fault(

@@ -78,8 +78,9 @@ def _flat(data: Known) -> Claim:
     # Under a large tolerance most eigenvalues of any matrix count as flat.
     most = max(0.5, 2 * laws.semicircle_share(tolerance))
     verdict = FAILS if share + error <= 0.5 else HOLDS if share - error > most else OPEN
-    said = f"{percent(float(flat[first]), 2)} at step {_step(data, first)}." if first != last else ""
-    return Claim(*flatness, f"{percent(share)} at step {_step(data, last)}", chance, verdict, means, said, formula, GEOMETRY)
+    said = f"{_range(data, 'flat_share', first)} at step {_step(data, first)}." if first != last else ""
+    measured = f"{_range(data, 'flat_share', last)} within {number(tolerance, 1)} λ_max of zero at step {_step(data, last)}"
+    return Claim(*flatness, measured, chance, verdict, means, said, formula, GEOMETRY)
 
 
 def _largest(data: Known) -> Iterator[Claim]:
@@ -127,12 +128,15 @@ def _index(data: Known) -> Claim:
         measured = f"{n} checkpoint{'s' if n != 1 else ''}"
         return Claim(*origin, measured, "half of a random matrix's are negative", OPEN, means, words, formula, source)
     correlation, bound = laws.rank_correlation(loss, share), laws.rank_correlation_bound(n)
-    values = share[known]
-    clear = math.isfinite(correlation) and abs(correlation) > bound
+    values, errors, ends = share[known], _errors(data, "negative_share")[known], np.flatnonzero(known)[[0, -1]]
+    least, most = values.argmin(), values.argmax()
+    apart = values[most] - values[least] > errors[most] + errors[least]  # else it may not change at all
+    clear = math.isfinite(correlation) and abs(correlation) > bound and apart
     told = f"Rank correlation with the loss {number(correlation, 2)}" if math.isfinite(correlation) else "It does not change"
     return Claim(
         *origin,
-        f"{percent(float(values[0]), 2)} negative at first, {percent(float(values[-1]), 2)} at the end",
+        f"{_range(data, 'negative_share', ends[0])} below −{number(zero, 1)} λ_max at first, "
+        f"{_range(data, 'negative_share', ends[1])} at the end",
         f"50 % of a random symmetric matrix; a rank correlation within ±{number(bound, 2)} of a share that drifts by chance",
         (HOLDS if correlation > 0 else FAILS) if clear else OPEN,
         means,
@@ -140,6 +144,14 @@ def _index(data: Known) -> Claim:
         formula,
         source,
     )
+
+
+def _range(data: Known, name: str, place: int) -> str:
+    """A share at a checkpoint: as a number where it was counted, between its bounds where it was estimated."""
+    share, error = float(np.asarray(data[name])[place]), float(_errors(data, name)[place])
+    if error <= ROUNDING:
+        return percent(share)
+    return f"{percent(max(0.0, share - error), 2)} to {percent(min(1.0, share + error), 2)}"
 
 
 def _errors(data: Known, name: str) -> Array:

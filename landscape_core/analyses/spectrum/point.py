@@ -59,7 +59,7 @@ def point(data: Known, spec: SpectrumSpec) -> Iterator[Reading]:
     if gradient is not None and (scalar(data, "gradient_relative") or 0.0) <= ROUNDING and kind != "not critical":
         gradient = 0.0  # of the length that rounding leaves
     here = [f"gradient {number(gradient)} long" if gradient else "gradient zero" if gradient == 0 else ""]
-    here.append(f"curvature along it ‖Hĝ‖ = {number(bend)}" if bend is not None and gradient else "")
+    here.append(f"curvature along it at most ‖Hĝ‖ = {number(bend)}" if bend is not None and gradient else "")
     here.append(f"Newton decrement {about}{number(decrement)}" if decrement is not None and gradient else "")
     words += " Here: " + ", ".join(item for item in here if item) + "." if any(here) else ""
     formula = (

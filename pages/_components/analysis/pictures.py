@@ -82,7 +82,7 @@ def pictures(
             return Pictures(message=problems)
         waiting = any(entry.key in running for entry in entries)
         hint = (
-            ("Computing …", "The first picture appears in a moment.")
+            ("Computing …", "The first picture appears as soon as there is something to draw.")
             if waiting
             else ("Not computed yet", "Press Compute: the picture fills in while it is being computed.")
         )

@@ -32,6 +32,7 @@ from .theme import MANTINE, aria, icon
 
 log = logging.getLogger("landscape.pages")
 PRODUCT = "Landscape"
+SILENCE = "The server does not answer. This page goes on by itself when it is back; what is finished is kept."
 LOGO = "/assets/logo.svg"
 
 
@@ -62,7 +63,13 @@ def layout() -> dmc.MantineProvider:
                 [
                     dmc.AppShellHeader(_header()),
                     dmc.AppShellNavbar(_navigation(), className="rail"),
-                    dmc.AppShellMain([jobs.refusal(), html.Div(id="content", tabIndex=-1)]),
+                    dmc.AppShellMain(
+                        [
+                            html.Div(SILENCE, className="silence", role="status"),
+                            jobs.refusal(),
+                            html.Div(id="content", tabIndex=-1),
+                        ]
+                    ),
                 ],
                 header={"height": 56},
                 navbar={"width": 92, "breakpoint": 0},

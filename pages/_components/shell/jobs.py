@@ -47,6 +47,7 @@ from ..words import duration
 from .theme import aria
 
 RECENT = 8  # ended jobs that the list still shows
+SEEN = 10.0  # seconds for which every page is told of a job that has ended, whether or not it saw it run
 
 
 class Job(TypedDict):
@@ -222,7 +223,7 @@ def snapshot(watched: Sequence[str], recent: Sequence[str] = ()) -> Pulse:
     store = stores.jobs()
     active, asker = store.active(), stores.asker()
     views = {view.key: view for view in active}
-    order = list(dict.fromkeys([*views, *recent]))
+    order = list(dict.fromkeys([*views, *store.lately(SEEN), *recent]))
     for key in [*watched, *order]:
         if key not in views and (view := store.view(key)) is not None:
             views[key] = view
