@@ -33,7 +33,7 @@ FIELDS = {
 
 def read(entries: Entries, key: str) -> Record | None:
     """The record of a job, or None; also where what is kept is damaged or of another format."""
-    record = _parsed(entries.get(RECORD_ + key))
+    record = parsed(entries.get(RECORD_ + key))
     return record if isinstance(record, dict) and record.keys() >= FIELDS else None
 
 
@@ -74,7 +74,8 @@ def new(old: Record | None, request: Request, worker: Worker | None, ticket: int
     }
 
 
-def _parsed(text: Value | None) -> Any:
+def parsed(text: Value | None) -> Any:
+    """What a JSON text says; None where there is none, or where it is damaged."""
     with suppress(ValueError, RecursionError):
         return json.loads(text or "null")
     return None
@@ -92,7 +93,7 @@ def job_keys(entries: Entries) -> list[str]:
 
 def next_ticket(entries: Entries) -> int:
     """A number that grows with every claim."""
-    last = _parsed(entries.get(TICKET_KEY))
+    last = parsed(entries.get(TICKET_KEY))
     if not isinstance(last, int):  # of the first job, or lost
         last = max((record["ticket"] for _, record in read_all(entries, job_keys(entries))), default=0)
     ticket = last + 1
@@ -108,7 +109,7 @@ def read_owned(entries: Entries, key: str, owner: str) -> Record | None:
 
 def active_keys(entries: Entries) -> set[str]:
     """The jobs that had a process when their owners last wrote; some may have died since."""
-    keys = _parsed(entries.get(ACTIVE_KEY))
+    keys = parsed(entries.get(ACTIVE_KEY))
     if isinstance(keys, list):
         return set(keys)
     found = read_all(entries, job_keys(entries))
@@ -161,7 +162,7 @@ def lately(entries: Entries, seconds: float) -> list[str]:
 
 
 def _ended(entries: Entries) -> list[tuple[str, float]]:
-    found = _parsed(entries.get(ENDED_KEY))
+    found = parsed(entries.get(ENDED_KEY))
     return [(str(item[0]), float(item[1])) for item in found] if isinstance(found, list) else []
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..specs import InputError
+from .records import parsed
 from .shared.protocol import Entries
 
 LIMIT, EACH = 20_000, 10_000  # jobs that may wait: of all, and of one who asks
@@ -138,8 +139,5 @@ def _turned(entries: Entries, **changed: Any) -> None:
 
 
 def _parsed(entries: Entries, name: str, kind: type) -> Any:
-    with suppress(ValueError, RecursionError):
-        value = json.loads(entries.get(name) or "null")
-        if isinstance(value, kind):
-            return value
-    return kind()
+    value = parsed(entries.get(name))
+    return value if isinstance(value, kind) else kind()

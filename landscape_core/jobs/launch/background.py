@@ -87,12 +87,6 @@ class QueueingManager(BaseBackgroundCallbackManager):
     def get_progress(self, key: str) -> Any:
         return self.answers.pop(self._make_progress_key(key))
 
-    def result_ready(self, key: str) -> bool:
-        return self.answers.has(key)
-
-    def clear_cache_entry(self, key: str) -> None:
-        self.answers.pop(key)
-
     def terminate_job(self, job: str | None) -> None:
         """Nothing: Dash asks for this when a callback is called again or a page is left, and a job has other watchers."""
 
